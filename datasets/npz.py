@@ -1,0 +1,82 @@
+"""Reading and writing npz files of plain arrays, for input that is not trusted.
+
+Nothing is ever unpickled, sizes are checked before anything is read, and files appear whole or
+not at all.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from invdiff.files import written_whole
+
+__all__ = ["read_npz", "write_npz"]
+
+
+def read_npz(
+    path: str | Path, required: tuple[str, ...], optional: tuple[str, ...] = (), *, limit: int
+) -> dict[str, np.ndarray]:
+    """The named arrays of the file; other arrays in it are not read.
+
+    Raises:
+        ValueError: If the file is not a readable npz file, an array is missing, or they unpack
+            to more than ``limit`` bytes.
+        OSError: If the file cannot be opened.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {item.filename: item.file_size for item in archive.infolist()}
+        missing = [name for name in required if f"{name}.npy" not in sizes]
+        if missing:
+            raise ValueError(
+                f"{path.name} lacks the arrays {missing}; it has "
+                f"{sorted(name.removesuffix('.npy') for name in sizes)[:20]}. "
+                f"Write it with all of {list(required)}."
+            )
+        present = [name for name in (*required, *optional) if f"{name}.npy" in sizes]
+        total = sum(sizes[f"{name}.npy"] for name in present)
+        if total > limit:
+            raise ValueError(
+                f"{path.name} unpacks to {total} bytes, expected at most {limit}. "
+                "Check where it comes from; split it if it is what it says."
+            )
+        with zipfile.ZipFile(path) as archive:
+            return {name: _read(archive, name, sizes[f"{name}.npy"]) for name in present}
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path.name} is not a readable npz file ({error}). It may be truncated: copy or "
+            "write it again."
+        ) from error
+
+
+def _read(archive: zipfile.ZipFile, name: str, size: int) -> np.ndarray:
+    """One array, after checking that its header promises no more than the file holds."""
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"{name} has version {version} of the npy format, expected 1 or 2.")
+        if not dtype.hasobject and file.tell() + math.prod(shape) * dtype.itemsize != size:
+            raise ValueError(
+                f"{name} is damaged: its header declares shape {shape} of {dtype}, which does not "
+                f"fit its {size} bytes. Copy or write the file again."
+            )
+    with archive.open(f"{name}.npy") as file:
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes the arrays to a temporary file beside ``path``, then renames it."""
+    with written_whole(Path(path)) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **dict(arrays))
