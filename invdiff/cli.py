@@ -1,0 +1,174 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from invdiff.errors import NotFinite
+
+if TYPE_CHECKING:
+    from invdiff.demos.case import Case
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="invdiff",
+    help="Reconstruct images from incomplete, noisy measurements, with uncertainty.",
+    epilog="Start with: invdiff demo ct",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Task(StrEnum):
+    """The demonstrations."""
+
+    ct = "ct"
+    mri = "mri"
+    inpaint = "inpaint"
+    sr = "sr"
+
+
+class Modality(StrEnum):
+    """What ``recon`` can read."""
+
+    ct = "ct"
+    mri = "mri"
+
+
+Out = Annotated[Path | None, typer.Option("--out", help="The folder to write to.")]
+Samples = Annotated[int, typer.Option(min=1, help="Posterior samples; 2 or more give std maps.")]
+Steps = Annotated[int, typer.Option(min=2, help="Noise levels from pure noise to the image.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Rows = Annotated[
+    int | None, typer.Option(min=1, help="The most samples in memory of the network at once.")
+]
+Resume = Annotated[
+    Path | None, typer.Option("--checkpoint", help="A folder in which a killed run is continued.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead.")]
+
+
+@app.command()
+def demo(
+    task: Annotated[Task, typer.Argument(help="What to reconstruct.")],
+    out: Out = None,
+    samples: Samples = 8,
+    steps: Steps = 50,
+    seed: Seed = 0,
+    rows: Rows = None,
+    checkpoint: Resume = None,
+    as_json: Json = False,
+) -> None:
+    """Reconstruct a real image from simulated measurements, and compare with classical methods.
+
+    Nothing is downloaded. Writes report.json, figure.png, images.npz and posterior.npz.
+    """
+    started = time.perf_counter()
+    make = _demos()[task]
+    folder = out or Path(f"invdiff-demo-{task.value}")
+    _check_folder(folder)
+    _run(make(seed, steps), folder, samples, seed, rows, checkpoint, as_json, started)
+
+
+@app.command()
+def recon(
+    modality: Annotated[Modality, typer.Argument(help="The kind of measurement.")],
+    file: Annotated[Path, typer.Argument(help="A measurement: see docs/formats.md.")],
+    out: Out = None,
+    samples: Samples = 8,
+    steps: Steps = 50,
+    seed: Seed = 0,
+    rows: Rows = None,
+    checkpoint: Resume = None,
+    as_json: Json = False,
+) -> None:
+    """Reconstruct a measurement from a file. No ground truth is needed.
+
+    ct: an npz file with a parallel-beam sinogram, its geometry and its noise.
+    mri: an npz file with Cartesian multi-coil k-space and its noise.
+    """
+    started = time.perf_counter()
+    folder = out or Path(f"invdiff-recon-{modality.value}")  # a file name may name a patient
+    _check_folder(folder)
+    case = _read(modality, file, steps)
+    _run(case, folder, samples, seed, rows, checkpoint, as_json, started)
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """Show versions, devices, samplers and the priors that come with the package."""
+    from invdiff.about import about, about_text
+
+    facts = about()
+    typer.echo(json.dumps(facts, indent=2) if as_json else about_text(facts))
+
+
+def _demos() -> dict[Task, Callable[[int, int], Case]]:
+    from invdiff.demos.ct import ct_demo
+    from invdiff.demos.mri import mri_demo
+    from invdiff.demos.photo import inpaint_demo, sr_demo
+
+    return {Task.ct: ct_demo, Task.mri: mri_demo, Task.inpaint: inpaint_demo, Task.sr: sr_demo}
+
+
+def _read(modality: Modality, file: Path, steps: int) -> Case:
+    if modality is Modality.ct:
+        from invdiff.datasets.sinogram import Sinogram
+        from invdiff.demos.ct import ct_case
+
+        return ct_case(Sinogram.load(file), steps, "CT reconstruction")
+    from invdiff.datasets.kspace import KSpace
+    from invdiff.demos.mri import mri_case
+
+    return mri_case(KSpace.load(file), steps, "MRI reconstruction")
+
+
+def _run(
+    case: Case,
+    folder: Path,
+    samples: int,
+    seed: int,
+    rows: int | None,
+    checkpoint: Path | None,
+    as_json: bool,
+    started: float,
+) -> None:
+    from invdiff.demos.run import run_case, table
+
+    report = run_case(
+        case,
+        folder,
+        samples=samples,
+        seed=seed,
+        rows=rows,
+        checkpoint=checkpoint,
+        progress=not as_json,
+        started=started,
+    )
+    typer.echo(json.dumps(report, indent=2) if as_json else table(report))
+    if not as_json:
+        typer.echo(f"written to {folder}: report.json, figure.png, images.npz, posterior.npz")
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; --out needs a folder. Give another name.")
+
+
+def main() -> None:
+    """Run the command line: errors become one clear message and exit status 1."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError, NotFinite, KeyError) as error:
+        sys.stderr.write(f"invdiff: error: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Demonstrations on real images: what the command line runs."""
