@@ -1,0 +1,108 @@
+"""Reading licences and Qt resources."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+import prepare_training_data as prepare
+
+COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: 2000, Somebody
+License: GPL-3+
+
+Files: src/fish/fish1.jpg
+       src/fish/fish2.jpg
+Copyright: Florin
+           Second
+License: public-domain
+Comment: https://example.org/fish
+
+Files: src/fish/fish3.jpg
+Copyright: Elma
+License: CC-BY-SA-3.0
+"""
+
+
+def test_licences_are_found_by_stem_and_the_last_match_wins(tmp_path):
+    (tmp_path / "copyright").write_text(COPYRIGHT)
+    stanzas = prepare.read_copyright(tmp_path / "copyright")
+    assert len(stanzas) == 3
+    fish = prepare.licence_of("src/fish/fish2.webp", stanzas)
+    assert fish is not None
+    assert (fish.licence, fish.author) == ("public-domain", "Florin; Second")
+    assert fish.source == "https://example.org/fish"
+    assert fish.free
+    for name in ("src/fish/fish3.webp", "src/fish/fish11.webp", "src/other.png"):
+        licence = prepare.licence_of(name, stanzas)
+        assert licence is not None
+        assert not licence.free
+
+
+def resource(files: dict[str, bytes]) -> bytes:
+    """A Qt resource of version 3 with one folder `img` holding the files."""
+    names, payloads, nodes = b"", b"", []
+
+    def add_name(name: str) -> int:
+        nonlocal names
+        at = len(names)
+        names += struct.pack(">HI", len(name), 0) + name.encode("utf-16-be")
+        return at
+
+    nodes.append(struct.pack(">IHII", 0, 2, 1, 1) + bytes(8))
+    nodes.append(struct.pack(">IHII", add_name("img"), 2, len(files), 2) + bytes(8))
+    for name, data in files.items():
+        nodes.append(struct.pack(">IHHHI", add_name(name), 0, 0, 0, len(payloads)) + bytes(8))
+        payloads += struct.pack(">I", len(data)) + data
+    tree = b"".join(nodes)
+    start = 20
+    head = b"qres" + struct.pack(
+        ">4I", 3, start, start + len(tree), start + len(tree) + len(payloads)
+    )
+    return head + tree + payloads + names
+
+
+def test_qt_resources_are_walked():
+    files = {"a.png": b"first", "b.webp": b"second one"}
+    found = dict(prepare.qt_resources(resource(files)))
+    assert found == {"img/a.png": b"first", "img/b.webp": b"second one"}
+    with pytest.raises(ValueError, match="Not a Qt resource"):
+        list(prepare.qt_resources(b"PK\x03\x04" + bytes(40)))
+
+
+def test_transparent_small_and_broken_pictures_are_dropped():
+    def encode(picture: Image.Image) -> bytes:
+        import io
+
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        return stream.getvalue()
+
+    assert prepare.decode(b"nothing") is None
+    assert prepare.decode(encode(Image.new("RGB", (300, 100)))) is None
+    assert prepare.decode(encode(Image.new("RGBA", (300, 300), (1, 2, 3, 0)))) is None
+    large = prepare.decode(encode(Image.new("RGBA", (3072, 1000), (9, 8, 7, 255))))
+    assert large is not None
+    assert large.size == (1536, 500)
+    assert large.getpixel((3, 3)) == (9, 8, 7)
+
+
+def test_hashes_tell_shape_and_values_apart():
+    a = np.zeros((2, 3), np.uint8)
+    assert prepare.pixel_hash(a) == prepare.pixel_hash(a.copy())
+    assert prepare.pixel_hash(a) != prepare.pixel_hash(a.reshape(3, 2))
+    assert prepare.pixel_hash(a) != prepare.pixel_hash(a + 1)
+
+
+def test_missing_packages_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gcompris-qt-data is missing.*--fetch"):
+        prepare.unpack(tmp_path, tmp_path / "out")
