@@ -90,8 +90,8 @@ def mixture_case(repeats: int, seed: int = 124) -> Case:
 
 
 def cases(items: int) -> list[Case]:
-    # Rays ten pixels long. In units of 0.3 the operator's norm is 2.6; in units of 1 it is 8.8, the
-    # noise is three times smaller beside the data, and the problem stiff.
+    # Rays ten pixels long. In units of 0.3 the operator's norm is 2.6; in units of 1 it is 8.8,
+    # the noise is three times smaller beside the data, and the problem stiff.
     ct, stiff = (ParallelBeamCT((10, 10), views=8, pixel_size=size) for size in (0.3, 1.0))
     return [
         gaussian_case(
