@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-__all__ = ["CT_SLICES", "PHOTOGRAPHS", "available_photographs", "ct_slice", "photograph"]
+__all__ = [
+    "CT_SLICES",
+    "PHOTOGRAPHS",
+    "available_photographs",
+    "ct_slice",
+    "ct_spacing",
+    "photograph",
+]
 
 PHOTOGRAPHS = {
     "astronaut": "skimage/data/astronaut.png",
@@ -75,6 +83,17 @@ def ct_slice(name: str) -> np.ndarray:
     Raises:
         KeyError: There is no slice of that name.
     """
+    file = _ct_file(name)
+    hu = file.pixel_array * float(file.RescaleSlope) + float(file.RescaleIntercept)
+    return np.where(hu < -1024, -1000, hu).astype(np.float32)
+
+
+def ct_spacing(name: str) -> float:
+    """The side of the square pixels of a CT slice in mm, from its file; raises as ``ct_slice``."""
+    return float(_ct_file(name).PixelSpacing[0])
+
+
+def _ct_file(name: str) -> Any:
     import pydicom
     from pydicom.data import get_testdata_file
 
@@ -86,9 +105,7 @@ def ct_slice(name: str) -> np.ndarray:
             f"The CT slice {name!r} is the test file {CT_SLICES[name]} of pydicom 3, which the "
             "installed pydicom does not carry: install pydicom>=3.0.2."
         )
-    file = pydicom.dcmread(str(path))
-    hu = file.pixel_array * float(file.RescaleSlope) + float(file.RescaleIntercept)
-    return np.where(hu < -1024, -1000, hu).astype(np.float32)
+    return pydicom.dcmread(str(path))
 
 
 def _path(name: str) -> Path | None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from invdiff.baselines import tv
 from invdiff.datasets.ct_phantoms import draw_slice
 from invdiff.datasets.simulation import simulate_ct, simulate_mri
+from invdiff.datasets.test_images import ct_spacing
 from invdiff.demos import ct, mri, photo
 from invdiff.metrics import psnr
 from invdiff.operators import AsComplex, Bicubic, Inpainting, Operator
@@ -36,9 +37,10 @@ WEIGHTS = {
 
 def ct_tasks() -> Iterator[Task]:
     """Procedural heads and torsos, measured as the demonstration is."""
+    spacing = ct_spacing("spine")
     for seed in range(4):
         truth = draw_slice(seed, 128)
-        scan = simulate_ct(truth, ct.SPACING, ct.VIEWS, ct.PHOTONS, ct.WATER, seed).sinogram
+        scan = simulate_ct(truth, spacing, ct.VIEWS, ct.PHOTONS, ct.WATER, seed).sinogram
         y = torch.from_numpy(scan.sinogram)[None, None]
         sigma = torch.from_numpy(scan.sigma)[None, None]
 

@@ -11,7 +11,7 @@ from invdiff.baselines import tv
 from invdiff.datasets.hounsfield import attenuation_to_hu
 from invdiff.datasets.simulation import simulate_ct
 from invdiff.datasets.sinogram import Sinogram
-from invdiff.datasets.test_images import ct_slice
+from invdiff.datasets.test_images import ct_slice, ct_spacing
 from invdiff.demos.case import Case
 from invdiff.ladder import karras
 from invdiff.noise import Gaussian
@@ -25,7 +25,6 @@ __all__ = ["VIEWS", "ct_case", "ct_demo"]
 VIEWS = 30
 PHOTONS = 5e4  # per ray
 WATER = 0.02  # 1/mm
-SPACING = 0.661468  # mm, the PixelSpacing of the slice
 TV_WEIGHT = 250.0  # tuned on other slices: docs/demos.md
 DATA_RANGE = 2000.0  # HU
 
@@ -33,7 +32,7 @@ DATA_RANGE = 2000.0  # HU
 def ct_demo(seed: int, steps: int) -> Case:
     """30 noisy views of a real CT slice, the one that comes with pydicom."""
     truth = ct_slice("spine")
-    scan = simulate_ct(truth, SPACING, VIEWS, PHOTONS, WATER, seed)
+    scan = simulate_ct(truth, ct_spacing("spine"), VIEWS, PHOTONS, WATER, seed)
     caption = f"CT, {VIEWS} parallel views, {PHOTONS:.0f} photons per ray"
     return ct_case(scan.sinogram, steps, caption, torch.from_numpy(truth)[None])
 
