@@ -1,6 +1,7 @@
 """Posterior sampling for imaging inverse problems with diffusion priors."""
 
 import invdiff.threads  # noqa: F401 - first: it must come before torch
+from invdiff.adaptive import adaptive_ladder
 from invdiff.errors import NotFinite, PriorError, ShapeError
 from invdiff.ladder import ddpm, geometric, karras
 from invdiff.noise import Gaussian, Poisson
@@ -8,15 +9,57 @@ from invdiff.posterior import Posterior
 from invdiff.problem import Problem
 from invdiff.rng import Rng
 from invdiff.sample import sample
-from invdiff.samplers import DDS, DPS, STSL, TDS, REDDiff
+from invdiff.samplers import (
+    AFDPS,
+    DAPS,
+    DDNM,
+    DDRM,
+    DDS,
+    DPS,
+    FKC,
+    FPSSMC,
+    LGD,
+    MMPS,
+    MPGD,
+    STSL,
+    SVDD,
+    TDS,
+    TMPD,
+    ConjugateTDS,
+    DDNMPlus,
+    DiffPIR,
+    FKSteering,
+    MCGDiff,
+    PiGDM,
+    PnPDM,
+    REDDiff,
+)
 
 __all__ = [
+    "AFDPS",
+    "DAPS",
+    "DDNM",
+    "DDRM",
     "DDS",
     "DPS",
+    "FKC",
+    "FPSSMC",
+    "LGD",
+    "MMPS",
+    "MPGD",
     "STSL",
+    "SVDD",
     "TDS",
+    "TMPD",
+    "ConjugateTDS",
+    "DDNMPlus",
+    "DiffPIR",
+    "FKSteering",
     "Gaussian",
+    "MCGDiff",
     "NotFinite",
+    "PiGDM",
+    "PnPDM",
     "Poisson",
     "Posterior",
     "PriorError",
@@ -24,6 +67,7 @@ __all__ = [
     "REDDiff",
     "Rng",
     "ShapeError",
+    "adaptive_ladder",
     "ddpm",
     "geometric",
     "karras",

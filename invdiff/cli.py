@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -102,6 +102,39 @@ def recon(
     _check_folder(folder)
     case = _read(modality, file, steps)
     _run(case, folder, samples, seed, rows, checkpoint, as_json, started)
+
+
+@app.command()
+def certify(
+    sampler: Annotated[list[str] | None, typer.Option(help="One or more; all if omitted.")] = None,
+    problem: Annotated[list[str] | None, typer.Option(help="One or more; see --full.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=2, help="Instead of each sampler's own.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick/--full", help="A few problems in minutes, or all in hours.")
+    ] = True,
+    seed: Seed = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write rows.")] = None,
+) -> None:
+    """Measure how far samplers are from exactly known posteriors; docs/certificate.md explains."""
+    from invdiff.certify.cases import find_benchmarks
+    from invdiff.certify.entries import find_entries
+    from invdiff.certify.run import certify_all
+    from invdiff.certify.table import heading, line
+    from invdiff.files import save_json
+
+    problems, contenders = find_benchmarks(problem or [], quick), find_entries(sampler or [])
+    rows: list[dict[str, Any]] = []
+    shown = ""
+    for row in certify_all(problems, contenders, quick=quick, steps=steps, seed=seed):
+        if row["problem"] != shown:
+            shown = row["problem"]
+            typer.echo(heading(shown))
+        typer.echo(line(row))
+        rows.append(row)
+        if json_file is not None:
+            save_json(json_file, rows)
 
 
 @app.command()

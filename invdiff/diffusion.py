@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from invdiff.priors.base import Prior
 
-__all__ = ["Transition", "ancestral", "denoise_vjp", "extrapolate", "renoise", "share"]
+__all__ = ["Transition", "ancestral", "denoise_vjp", "extrapolate", "number", "renoise", "share"]
+
+
+def number(level: Tensor) -> float:
+    """A level, () on the host, as a Python number; unlike ``float``, no operation of torch."""
+    value: Any = level.tolist()
+    return float(value)
 
 
 def denoise_vjp(
@@ -91,13 +97,11 @@ def extrapolate(x0: Tensor, slope: Tensor, sigma: Tensor, sigma_next: Tensor) ->
     return x0 + 0.5 * torch.log(sigma / sigma_next) * slope
 
 
-def renoise(
-    x0: Tensor, direction: Tensor, sigma_next: Tensor, noise: Tensor, eta: float
-) -> Tensor:
+def renoise(x0: Tensor, direction: Tensor, sigma_next: float, noise: Tensor, eta: float) -> Tensor:
     r""":math:`x_0 + \sigma' (\sqrt{1 - \eta^2}\, \epsilon + \eta\, \xi)`, eta as in DDRM and DDS.
 
     Not the eta of DDIM: here 0.85 keeps only half of the old noise direction.
     (Kawar et al., Denoising diffusion restoration models, 2022.)
     """
     kept: float = (1 - eta**2) ** 0.5
-    return x0 + sigma_next * (kept * direction + eta * noise)
+    return x0.add(direction, alpha=sigma_next * kept).add(noise, alpha=sigma_next * eta)

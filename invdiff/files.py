@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_json(path: Path, content: Mapping[str, Any]) -> None:
+def save_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Writes JSON with sorted keys. Raises ValueError for NaN or infinity."""
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
     with written_whole(path) as temporary:

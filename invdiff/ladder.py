@@ -8,7 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_ladder", "ddpm", "geometric", "karras"]
+from invdiff.priors.base import Prior
+
+__all__ = ["check_ladder", "ddpm", "geometric", "karras", "ramped", "spanning"]
 
 
 def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
@@ -47,6 +49,46 @@ def ddpm(
     alpha_bar = torch.cumprod(1 - betas, 0)
     times = torch.linspace(trained_steps - 1, 0, steps, dtype=torch.float64).round().long()
     return _finish(((1 - alpha_bar) / alpha_bar).sqrt()[times])
+
+
+def spanning(prior: Prior, steps: int, loss: float = 0.005) -> Tensor:
+    r"""Equal ratios over just the levels that the prior's images need, then 0.
+
+    From its highest level to its lowest with :math:`\ell < v(\sigma) / v(\sigma_{max}) < 1 -
+    \ell`, v the prior's error variance. Pure noise stands for images at the first level, and the
+    denoised image for a draw at the last: each takes the share :math:`\ell` of the variance of
+    Gaussian images, and few steps are too precious for levels that change less. Right for samples
+    of the prior; data that leave less spread than that need a lower last level.
+
+    Arguments:
+        prior: Whose range of levels is never left.
+        steps: Levels before the final 0; float64 (steps + 1,).
+        loss: :math:`\ell`, above 0 and below 1/2.
+
+    Raises:
+        ValueError: For other losses, or less than 2 steps.
+    """
+    if not 0 < loss < 0.5:
+        raise ValueError(f"loss is {loss}, expected a share of the variance, 0 < loss < 0.5.")
+    levels = geometric(4096, prior.sigma_min, prior.sigma_max)[:-1]
+    share = prior.error_variance(levels) / prior.error_variance(levels[:1])
+    inside = levels[(share > loss) & (share < 1 - loss)]
+    return geometric(steps, float(inside.min()), float(inside.max()))
+
+
+def ramped(sigmas: Tensor, steps: int, ratio: float = 2.0) -> Tensor:
+    r"""The ladder with its first step cut into ``steps`` + 1, each ``ratio`` times the one before.
+
+    In :math:`\ln\sigma`. A multistep integrator starts with one estimate, at first order; over
+    short first steps that does not cap its order. Raises ValueError for ``steps`` below 0.
+    """
+    ladder = check_ladder(sigmas)
+    if steps < 0 or len(ladder) < 3:
+        raise ValueError(f"steps is {steps} on {len(ladder) - 1} levels, expected 0 or more on 2.")
+    lengths = ratio ** torch.arange(steps + 1, dtype=torch.float64)
+    shares = (lengths.cumsum(0) / lengths.sum())[:-1]
+    between = ladder[0] * (ladder[1] / ladder[0]) ** shares
+    return torch.cat([ladder[:1], between, ladder[1:]])
 
 
 def check_ladder(sigmas: Tensor) -> Tensor:

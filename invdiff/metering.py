@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,7 +45,14 @@ class MeteredPrior:
         return torch.cat(rows)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.prior, name)
+        found = getattr(self.prior, name)
+        if name == "conditional_covariance":
+            return partial(self._counted, found)
+        return found
+
+    def _counted(self, covariance: Callable[..., Tensor], x: Tensor, sigma: Tensor) -> Tensor:
+        self.counts["covariance"] += len(x)
+        return covariance(x, sigma)
 
 
 class _Count(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,22 +43,30 @@ class Problem:
         require_finite(self.y, "measurement")
         self.noise.check(self.y)
 
+    @classmethod
+    def _checked(cls, y: Tensor, operator: Operator, noise: Noise) -> Problem:
+        """From parts that were checked before: on a GPU every check makes the host wait."""
+        problem = object.__new__(cls)
+        for name, value in (("y", y), ("operator", operator), ("noise", noise)):
+            object.__setattr__(problem, name, value)
+        return problem
+
     def __len__(self) -> int:
         return self.y.shape[0]
 
-    @property
+    @cached_property
     def center(self) -> Tensor:
         """The measurement in the units of A x, (b, *range)."""
         return self.noise.center(self.y)
 
-    @property
+    @cached_property
     def precision(self) -> Tensor:
         """The weight of every real number of the residual, (1 or b, *range); 0 if unmeasured."""
         weight = self.noise.precision(self.y).expand(self.y.shape)
         observed = self.operator.observed
         return weight if observed is None else weight * observed.to(weight)
 
-    @property
+    @cached_property
     def measured(self) -> Tensor:
         """How many real numbers were measured, per row (b,); 1 if none, to divide by."""
         count = (self.precision > 0).flatten(1).sum(1).clamp(min=1).to(self.y.real.dtype)
@@ -90,7 +99,7 @@ class Problem:
     def rows(self, index: Tensor) -> Problem:
         """The problem of the rows ``index`` (integers): chunks and particles are this."""
         chosen = self.y[index.to(self.y.device)]
-        return Problem(chosen, self.operator.rows(index), self.noise.rows(index))
+        return Problem._checked(chosen, self.operator.rows(index), self.noise.rows(index))
 
     def to(self, device: torch.device | str) -> Problem:
         """The same problem on another device."""

@@ -51,7 +51,10 @@ class Rng:
         out = np.empty(tuple(like.shape), kind)
         for row, stream in enumerate(self._row_streams()):
             stream.standard_normal(out=out[row], dtype=kind)
-        return torch.from_numpy(out).to(like)
+        host = torch.from_numpy(out)
+        if like.is_cuda:
+            host = host.pin_memory()  # or the copy would make the host wait
+        return host.to(like, non_blocking=True)
 
     def signs(self, like: Tensor) -> Tensor:
         """Independent -1 or +1 with equal chance (Rademacher), like ``like`` (b, ...)."""
@@ -59,10 +62,11 @@ class Rng:
         rows = [stream.integers(0, 2, size, np.int8) for stream in self._row_streams()]
         return (2 * torch.from_numpy(np.stack(rows)) - 1).to(like)
 
-    def uniform(self) -> Tensor:
-        """One number in [0, 1) per item, (n,), float64 on the host."""
+    def uniform(self, count: int | None = None) -> Tensor:
+        """``count`` numbers in [0, 1) per item, (n, count), or one, (n,); float64, on the host."""
         streams = (self._stream(item, _ITEM_STREAM) for item in range(len(self.ids)))
-        return torch.tensor([stream.random() for stream in streams], dtype=torch.float64)
+        numbers = np.stack([stream.random(count) for stream in streams])
+        return torch.from_numpy(np.asarray(numbers, np.float64))
 
     def _row_streams(self) -> list[np.random.Generator]:
         pairs = ((i, k) for i in range(len(self.ids)) for k in range(self.particles))

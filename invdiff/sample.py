@@ -110,11 +110,13 @@ class _Chunk:
         index = members.repeat_interleave(rng.particles)
         part = problem.rows(index)
         self.plain = part
-        self.problem = Problem(part.y, MeteredOperator(part.operator, self.counts), part.noise)
+        metered = MeteredOperator(part.operator, self.counts)
+        self.problem = Problem._checked(part.y, metered, part.noise)
         self.prior = MeteredPrior(prior, self.counts, limit)
         self.sampler, self.ladder, self.rng = sampler, ladder, rng
         self.first = int(members[0])
         self.trace: dict[str, list[Tensor]] = {}
+        self.recent: dict[str, list[Tensor]] = {}  # not yet on the host: fetching them waits
 
     def finish(self, store: Checkpoint, every: int, bar: Any) -> dict[str, Any]:
         start = self.sampler.init(self.problem, self.prior, self.ladder[0], self.rng.at(0))
@@ -122,7 +124,9 @@ class _Chunk:
         saved = store.read(self.first)
         if saved is not None:
             step, fields, self.trace, counts = saved
-            state = type(start)(*(value.to(self.problem.y.device) for value in fields))
+            state = type(start)(
+                *(value.to(field.device) for value, field in zip(fields, start, strict=True))
+            )
             self.counts.clear()
             self.counts.update(counts)
             bar.update(step)
@@ -133,12 +137,18 @@ class _Chunk:
                 state, *levels, self.problem, self.prior, self.rng.at(step + 1)
             )
             for name, value in info.items():
-                self.trace.setdefault(name, []).append(value.detach().cpu())
+                self.recent.setdefault(name, []).append(value.detach())
             step += 1
             bar.update(1)
-            if step % every == 0 or step == last:
+            if step == last or (step % every == 0 and store.folder is not None):
+                self._fetch_trace()
                 store.write(self.first, step, state, self.trace, self.counts)
         return self._result(state)
+
+    def _fetch_trace(self) -> None:
+        for name, values in self.recent.items():
+            self.trace.setdefault(name, []).extend(torch.stack(values).cpu())
+        self.recent.clear()
 
     def _result(self, state: Any) -> dict[str, Any]:
         items, k = len(self.rng.ids), self.rng.particles

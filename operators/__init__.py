@@ -10,7 +10,9 @@ from invdiff.operators.fbp import fbp, hann, ram_lak
 from invdiff.operators.identity import Identity
 from invdiff.operators.inpainting import Inpainting
 from invdiff.operators.masks import CartesianMask, cartesian_mask
+from invdiff.operators.matrix import Matrix
 from invdiff.operators.parallel_beam_ct import ParallelBeamCT
+from invdiff.operators.phase_retrieval import PhaseRetrieval
 from invdiff.operators.super_resolution import Bicubic, MeanPooling
 
 __all__ = [
@@ -23,10 +25,12 @@ __all__ = [
     "FromDeepinv",
     "Identity",
     "Inpainting",
+    "Matrix",
     "MeanPooling",
     "Operator",
     "ParallelBeamCT",
     "ParallelBeamGeometry",
+    "PhaseRetrieval",
     "Projection",
     "Scaled",
     "as_deepinv",

@@ -1,20 +1,29 @@
 """Denoisers as priors."""
 
+from invdiff.priors.atoms import AtomsPrior
 from invdiff.priors.base import Prior
 from invdiff.priors.card import Card
 from invdiff.priors.gaussian import GaussianPrior
+from invdiff.priors.increments import BernoulliLaplace, Gauss, Laplace, Student
+from invdiff.priors.levy import LevyPrior
 from invdiff.priors.mixture import GaussianMixturePrior
 from invdiff.priors.network import NetworkPrior, load_prior
 from invdiff.priors.transforms import AffinePrior, ComplexPrior, GreyPrior
 
 __all__ = [
     "AffinePrior",
+    "AtomsPrior",
+    "BernoulliLaplace",
     "Card",
     "ComplexPrior",
+    "Gauss",
     "GaussianMixturePrior",
     "GaussianPrior",
     "GreyPrior",
+    "Laplace",
+    "LevyPrior",
     "NetworkPrior",
     "Prior",
+    "Student",
     "load_prior",
 ]

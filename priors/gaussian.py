@@ -121,6 +121,14 @@ class GaussianPrior:
         variances = self.variances.to(noise)
         return (variances * noise / (variances + noise)).mean(-1)
 
+    def conditional_covariance(self, x: Tensor, sigma: Tensor) -> Tensor:
+        r""":math:`\sigma^2 C (C + \sigma^2)^{-1}`, Cov[x0 | x] for any x, (1, n, n)."""
+        noise = float(sigma) ** 2
+        unit = torch.eye(self.mean.numel(), dtype=torch.float64, device=x.device)
+        gains = noise * self.variances / (self.variances + noise)
+        columns = self.basis.filter(unit.reshape(-1, *self.mean.shape), gains.to(unit)[None])
+        return columns.flatten(1)[None]
+
     def draw(self, rng: Rng) -> Tensor:
         """One exact sample per row of ``rng``, (b, *shape), float64."""
         rows = len(rng.ids) * rng.particles

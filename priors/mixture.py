@@ -50,15 +50,32 @@ class GaussianMixturePrior:
 
     @cached_property
     def _eigen(self) -> tuple[Tensor, Tensor]:
-        values, vectors = torch.linalg.eigh(self.covariances.double())
+        """Of every component, or of one if all covariances are equal: (1 or components, ...)."""
+        covariances = self.covariances.double()
+        if bool((covariances == covariances[:1]).all()):
+            covariances = covariances[:1]
+        values, vectors = torch.linalg.eigh(covariances)
         return values.clamp(min=0), vectors
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         log_joint, coefficients, gains, vectors = self._components(x, sigma)
         share = log_joint.softmax(1)
-        shrunk = torch.einsum("jnm,bjm->bjn", vectors, coefficients * gains)
-        clean = self.means.flatten(1).to(x) + shrunk
-        return torch.einsum("bj,bjn->bn", share, clean).reshape(x.shape)
+        shrunk = share[..., None] * coefficients * gains
+        if len(vectors) == 1:  # one rotation for all components
+            shrunk = shrunk.sum(1, keepdim=True)
+        clean = share @ self.means.flatten(1).to(x) + torch.einsum("jnm,bjm->bn", vectors, shrunk)
+        return clean.reshape(x.shape)
+
+    def conditional_covariance(self, x: Tensor, sigma: Tensor) -> Tensor:
+        r""":math:`\mathrm{Cov}[x_0 \mid x]`, within the components and between, (b, n, n)."""
+        log_joint, coefficients, gains, vectors = self._components(x.double(), sigma)
+        share = log_joint.softmax(1)
+        means = self.means.flatten(1).to(share)
+        means = means + torch.einsum("jnm,bjm->bjn", vectors, coefficients * gains)
+        centred = means - torch.einsum("bj,bjn->bn", share, means)[:, None]
+        between = torch.einsum("bj,bjn,bjm->bnm", share, centred, centred)
+        own = float(sigma) ** 2 * torch.einsum("jnm,bjm,jkm->jnk", vectors, gains[:1], vectors)
+        return between + torch.einsum("bj,jnm->bnm", share, own)
 
     def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
         """log p(x) of images with noise of level sigma added, (b,)."""
@@ -70,8 +87,11 @@ class GaussianMixturePrior:
         values, vectors = (part.to(x) for part in self._eigen)
         noise = torch.as_tensor(sigma).to(x).reshape(-1, 1, 1) ** 2
         total = values + noise  # (1 or b, components, pixels)
-        difference = x.flatten(1)[:, None] - self.means.flatten(1).to(x)
-        coefficients = torch.einsum("jnm,bjn->bjm", vectors, difference)
+        means = self.means.flatten(1).to(x)
+        if len(vectors) == 1:
+            coefficients = (x.flatten(1) @ vectors[0])[:, None] - means @ vectors[0]
+        else:
+            coefficients = torch.einsum("jnm,bjn->bjm", vectors, x.flatten(1)[:, None] - means)
         log_weights = (self.weights / self.weights.sum()).log().to(x)
         quadratic = (coefficients.square() / total).sum(-1) + (2 * math.pi * total).log().sum(-1)
         return log_weights - 0.5 * quadratic, coefficients, values / total, vectors
@@ -105,7 +125,7 @@ class GaussianMixturePrior:
         edges = (self.weights / self.weights.sum()).double().cumsum(0)
         pick = torch.searchsorted(edges, torch.special.ndtr(white[:, 0]).contiguous())
         pick = pick.clamp(max=len(edges) - 1)
-        values, vectors = self._eigen
+        values, vectors = (part.expand(len(edges), *part.shape[1:]) for part in self._eigen)
         scaled = white[:, 1:] * values[pick].sqrt()
         flat = self.means.flatten(1).double()[pick] + torch.einsum(
             "bnm,bm->bn", vectors[pick], scaled
@@ -119,7 +139,7 @@ class GaussianMixturePrior:
 
     @property
     def sigma_min(self) -> float:
-        return 1e-3 * float(self._total_variances.max().sqrt())
+        return 1e-3 * float(self._eigen[0].amax(1).min().sqrt())  # of the narrowest component
 
     @property
     def sigma_max(self) -> float:

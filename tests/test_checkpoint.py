@@ -112,7 +112,7 @@ FOREIGN = {
     "samples": {"samples": 3},
     "ids": {"ids": ["a", "b", "c"]},
     "ladder": {"ladder": karras(6, 0.011, 5.0)},
-    "sampler": {"sampler": DDS(eta=0.8)},
+    "sampler": {"sampler": DDS(data_weight=2.0)},
     "another sampler": {"sampler": TDS()},
     "noise": {"problem": louder(small_problem())},
     "measurement": {"problem": moved(small_problem())},

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from helpers import generator, small_prior
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from invdiff.diffusion import ancestral, denoise_vjp, extrapolate, renoise, share
+from invdiff.diffusion import number as as_number
 from invdiff.ladder import geometric
 
 F64 = torch.float64
@@ -98,9 +100,9 @@ def test_log_ratio_is_of_two_normal_densities():
 def test_renoise():
     x0, direction = torch.zeros(1, 1000), torch.ones(1, 1000)
     noise = torch.full((1, 1000), 2.0)
-    assert torch.allclose(renoise(x0, direction, number(3.0), noise, 0.0), 3 * direction)
-    assert torch.allclose(renoise(x0, direction, number(3.0), noise, 1.0), 3 * noise)
-    mixed = renoise(x0, direction, number(1.0), noise, 0.6)
+    assert torch.allclose(renoise(x0, direction, 3.0, noise, 0.0), 3 * direction)
+    assert torch.allclose(renoise(x0, direction, 3.0, noise, 1.0), 3 * noise)
+    mixed = renoise(x0, direction, 1.0, noise, 0.6)
     assert torch.allclose(mixed, 0.8 * direction + 0.6 * noise)
 
 
@@ -118,3 +120,19 @@ def test_denoise_vjp():
     assert not x.requires_grad
     with torch.no_grad():
         assert torch.allclose(denoise_vjp(prior, x, number(0.5))[1](u), u @ jacobian)
+
+
+def test_number_is_no_operation():
+    class Counting(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            self.calls += 1
+            return function(*arguments, **(options or {}))
+
+    level = number(0.3)
+    with Counting() as seen:
+        assert as_number(level) == 0.3
+        assert seen.calls == 0
+        float(level)
+        assert seen.calls == 1

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from invdiff.ladder import check_ladder, ddpm, geometric, karras
+from invdiff.ladder import check_ladder, ddpm, geometric, karras, ramped, spanning
+from invdiff.priors.gaussian import GaussianPrior
 
 
 @pytest.mark.parametrize("ladder", [karras(7, 0.01, 80.0), geometric(7, 0.01, 80.0), ddpm(7)])
@@ -66,3 +67,38 @@ def test_refuses_bad_ranges(make):
 def test_refuses_what_is_no_ladder(levels):
     with pytest.raises(ValueError, match=r"The ladder (is|has)"):
         check_ladder(torch.tensor(levels))
+
+
+def test_ramped_cuts_the_first_step():
+    ladder = geometric(6, 0.01, 10.0)
+    cut = ramped(ladder, 3)
+    assert torch.equal(cut[4:], ladder[1:])
+    lengths = -cut[:5].log().diff()
+    assert torch.allclose(lengths[1:] / lengths[:-1], torch.full((3,), 2.0, dtype=torch.float64))
+    assert float(lengths.sum()) == pytest.approx(float((ladder[0] / ladder[1]).log()))
+    assert torch.equal(check_ladder(cut), cut)
+    assert torch.equal(ramped(ladder, 0), ladder)
+    even = -ramped(ladder, 1, ratio=1.0)[:3].log().diff()
+    assert float(even[0]) == pytest.approx(float(even[1]))
+    for wrong in (lambda: ramped(ladder, -1), lambda: ramped(torch.tensor([1.0, 0.0]), 2)):
+        with pytest.raises(ValueError, match="expected"):
+            wrong()
+
+
+def test_spanning_ends_where_the_images_do():
+    """N(0, c): v / c = s^2 / (c + s^2), solved for s. Found on a grid of 4096 levels: to 0.3 %."""
+    c = 0.25
+    prior = GaussianPrior.dense(torch.zeros(3), c * torch.eye(3))
+    for loss in (0.005, 0.02):
+        ladder = spanning(prior, 9, loss)
+        for level, share in ((ladder[-2], loss), (ladder[0], 1 - loss)):
+            share = share / (1 + 1e-4)  # v(sigma_max) = c / (1 + 1e-4)
+            assert float(level) == pytest.approx((c * share / (1 - share)) ** 0.5, rel=3e-3)
+        assert torch.allclose(ladder, geometric(9, float(ladder[-2]), float(ladder[0])))
+    wide = spanning(prior, 9, 1e-9)
+    assert prior.sigma_min <= float(wide[-2]) < float(wide[0]) <= prior.sigma_max * (1 + 1e-12)
+    for loss in (0.0, 0.5, float("nan")):
+        with pytest.raises(ValueError, match="loss is"):
+            spanning(prior, 9, loss)
+    with pytest.raises(ValueError, match="steps=1"):
+        spanning(prior, 1)

@@ -100,3 +100,19 @@ def test_complex_numbers():
 def test_precision_follows():
     for dtype in (torch.float32, F64, torch.bfloat16, torch.complex64):
         assert Rng(0, [0], 2).normal(torch.empty(2, 3, dtype=dtype)).dtype == dtype
+
+
+def test_many_uniform_numbers():
+    """The first of many is the one; items have their own; the law is uniform, place by place."""
+    one, many = Rng(5, ["a", "b"], 3).uniform(), Rng(5, ["a", "b"], 3).uniform(4)
+    assert many.shape == (2, 4)
+    assert many.dtype == F64
+    assert torch.equal(many[:, 0], one)
+    assert torch.equal(Rng(5, ["b"], 8).uniform(4), many[1:])
+    assert len(many.unique()) == 8
+    rng = Rng(5, ["a"], 3)
+    assert torch.equal(torch.cat([rng.uniform(2), rng.uniform(2)], 1), many[:1])
+    law = Rng(3, list(range(2000)), 1).uniform(5)
+    assert 0 <= float(law.min()) <= float(law.max()) < 1
+    assert float((law.mean(0) - 0.5).abs().max()) * (12 * 2000) ** 0.5 < 4.5
+    assert float((torch.corrcoef(law.T) - torch.eye(5)).abs().max()) * 2000**0.5 < 4.5

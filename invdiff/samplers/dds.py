@@ -6,32 +6,26 @@ problems, 2024.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from invdiff.curvature import hessian_trace
-from invdiff.diffusion import renoise
+from invdiff.diffusion import number
+from invdiff.integrators import Estimate, Integrator, Renoise
 from invdiff.linalg import cg, expand
 from invdiff.priors.base import Prior
 from invdiff.problem import Problem
 from invdiff.rng import Rng
-from invdiff.samplers.base import Info, Kind, prior_noise
+from invdiff.samplers.guided import Guided, Place
 
 __all__ = ["DDS"]
 
 
-class Corrected(NamedTuple):
-    r"""x (b, *shape), and the trace of :math:`A^* W A` of each row's data term (b,)."""
-
-    x: Tensor
-    trace: Tensor
-
-
 @dataclass(frozen=True)
-class DDS:
+class DDS(Guided):
     r"""Corrects the clean estimate by conjugate gradients, then re-noises it.
 
     .. math:: x_0' = \arg\min_x \tfrac12 \|y - A x\|_W^2
@@ -48,40 +42,32 @@ class DDS:
 
     Arguments:
         data_weight: :math:`\gamma`, the multiple of the statistical weight of the data.
-        eta: The share of fresh noise, in [0, 1], in the convention of DDRM.
         cg_iterations: The largest number of conjugate-gradient steps per level.
         cg_tolerance: The relative residual at which they stop.
+        integrator: The reverse step; ``Renoise(0.85)``, DDRM's eta, by default.
     """
 
     data_weight: float = 1.0
-    eta: float = 0.85
     cg_iterations: int = 30
     cg_tolerance: float = 1e-3
+    integrator: Integrator = field(default=Renoise(0.85), kw_only=True)
 
-    kind: ClassVar[Kind] = "approximate"
     needs_linear: ClassVar[bool] = True
 
-    def init(self, problem: Problem, prior: Prior, sigma: Tensor, rng: Rng) -> Corrected:
-        x = prior_noise(problem, sigma, rng)
-        return Corrected(x, hessian_trace(problem, rng.signs(x)))
+    def prepare(self, problem: Problem, prior: Prior, rng: Rng) -> Tensor:
+        r"""The trace of :math:`A^* W A`, (b, 1)."""
+        probe = rng.signs(problem.y.real.new_empty(len(problem), *problem.operator.domain))
+        return hessian_trace(problem, probe)[:, None]
 
-    def step(
-        self,
-        state: Corrected,
-        sigma: Tensor,
-        sigma_next: Tensor,
-        problem: Problem,
-        prior: Prior,
-        rng: Rng,
-    ) -> tuple[Corrected, Info]:
-        x0 = prior(state.x, sigma)
-        # The prior's own estimate of the noise: the data's correction must not leak into it.
-        direction = (state.x - x0) / sigma
-        shown = (problem.misfit(x0) - problem.measured) / state.trace
-        variance = torch.maximum(prior.error_variance(sigma).to(shown), shown)
+    def estimate(self, place: Place) -> Estimate:
+        problem, sigma = place.problem, place.sigma
+        x0 = place.prior(place.x, sigma)
+        shown = (problem.misfit(x0) - problem.measured) / place.constants[:, 0]
+        variance = torch.maximum(place.prior.error_variance(sigma).to(shown), shown)
         corrected = self._proximal(x0, expand(self.data_weight * variance, x0), problem)
-        x = renoise(corrected, direction, sigma_next, rng.normal(x0), self.eta)
-        return state._replace(x=x), {"chi2": problem.chi2(corrected)}
+        # The prior's own estimate of the noise: the data's correction must not leak into it.
+        noise = (place.x - x0) / number(sigma)
+        return Estimate(corrected, {"chi2": problem.chi2(corrected)}, noise)
 
     def _proximal(self, x0: Tensor, variance: Tensor, problem: Problem) -> Tensor:
         a, weight = problem.operator, problem.precision

@@ -7,29 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from invdiff.curvature import push_forward
-from invdiff.diffusion import ancestral, denoise_vjp, share
+from invdiff.diffusion import denoise_vjp, number
+from invdiff.integrators import Estimate
 from invdiff.linalg import expand, squared_norm
-from invdiff.priors.base import Prior
 from invdiff.problem import Problem
-from invdiff.rng import Rng
-from invdiff.samplers.base import Image, Info, Kind, prior_noise
+from invdiff.samplers.guided import Guided, Place
 
 __all__ = ["DPS", "Guidance", "guidance"]
 
 
 @dataclass(frozen=True)
-class DPS:
+class DPS(Guided):
     r"""Steps down the gradient of the data misfit, taken through the denoiser.
 
     .. math:: x_0' = D(x) - \zeta\, \sigma^2 \frac{m}{2} \nabla_x \log \|y - A D(x)\|_W^2
 
-    followed by an ancestral step towards :math:`x_0'`. The gradient of a norm divided by the norm
+    followed by a reverse step towards :math:`x_0'`. The gradient of a norm divided by the norm
     itself, per row, is the paper's normalised step; with :math:`\sigma^2 m` in front it is the
     likelihood score whose noise level is estimated from the residual, so ``step_size`` = 1 needs
     no retuning for other sizes, scales, noise levels or numbers of steps. A step that would pass
@@ -39,31 +38,18 @@ class DPS:
 
     Arguments:
         step_size: :math:`\zeta`.
+        integrator: The reverse step; ``Ancestral()`` with the spread of x0 by default.
     """
 
     step_size: float = 1.0
 
-    kind: ClassVar[Kind] = "approximate"
-    needs_linear: ClassVar[bool] = False
-
-    def init(self, problem: Problem, prior: Prior, sigma: Tensor, rng: Rng) -> Image:
-        return Image(prior_noise(problem, sigma, rng))
-
-    def step(
-        self,
-        state: Image,
-        sigma: Tensor,
-        sigma_next: Tensor,
-        problem: Problem,
-        prior: Prior,
-        rng: Rng,
-    ) -> tuple[Image, Info]:
-        x0, vjp = denoise_vjp(prior, state.x, sigma)
-        pull = guidance(problem, x0, vjp, self.step_size * share(sigma, sigma_next) * sigma**2)
-        shift = self.step_size * sigma**2 * pull.gradient / expand(pull.limit, x0)
-        spread = prior.error_variance(sigma)
-        x = ancestral(state.x, x0 + shift, sigma, sigma_next, spread).draw(rng.normal(x0))
-        return Image(x), {"chi2": pull.chi2}
+    def estimate(self, place: Place) -> Estimate:
+        problem, scale = place.problem, self.step_size * number(place.sigma) ** 2
+        x0, vjp = denoise_vjp(place.prior, place.x, place.sigma)
+        pull = guidance(problem, x0, vjp, place.reach * scale)
+        return Estimate(
+            x0.addcdiv(pull.gradient, expand(pull.limit, x0), value=scale), {"chi2": pull.chi2}
+        )
 
 
 class Guidance(NamedTuple):
@@ -75,7 +61,7 @@ class Guidance(NamedTuple):
 
 
 def guidance(
-    problem: Problem, x0: Tensor, vjp: Callable[[Tensor], Tensor], length: Tensor
+    problem: Problem, x0: Tensor, vjp: Callable[[Tensor], Tensor], length: float
 ) -> Guidance:
     r"""The pull of the data on x, through the denoiser: :math:`g = J^T A^* W (y - A D(x))`.
 

@@ -8,31 +8,24 @@ with the decoder.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
 from invdiff.curvature import hessian_trace
-from invdiff.diffusion import ancestral, denoise_vjp, share
+from invdiff.diffusion import denoise_vjp, number
+from invdiff.integrators import Estimate
 from invdiff.linalg import expand
 from invdiff.priors.base import Prior
 from invdiff.problem import Problem
 from invdiff.rng import Rng
-from invdiff.samplers.base import Info, Kind, prior_noise
 from invdiff.samplers.dps import guidance
+from invdiff.samplers.guided import Guided, Place
 
 __all__ = ["STSL"]
 
 
-class SecondOrder(NamedTuple):
-    """x (b, *shape), and the mean eigenvalue of the data's Hessian, (b,)."""
-
-    x: Tensor
-    curvature: Tensor
-
-
 @dataclass(frozen=True)
-class STSL:
+class STSL(Guided):
     r"""Averages the likelihood over the spread of x0 given x, to second order.
 
     .. math:: \ell(x) = \log p(y \mid D(x)) - \tfrac{\kappa}{2}\,
@@ -58,52 +51,32 @@ class STSL:
     difference: float = 0.01
     step_size: float = 1.0
 
-    kind: ClassVar[Kind] = "approximate"
-    needs_linear: ClassVar[bool] = False
+    def prepare(self, problem: Problem, prior: Prior, rng: Rng) -> Tensor:
+        """The mean eigenvalue of the data's Hessian, (b, 1)."""
+        probe = rng.signs(problem.y.real.new_empty(len(problem), *problem.operator.domain))
+        return (hessian_trace(problem, probe) / probe[0].numel())[:, None]
 
-    def init(self, problem: Problem, prior: Prior, sigma: Tensor, rng: Rng) -> SecondOrder:
-        x = prior_noise(problem, sigma, rng)
-        curvature = hessian_trace(problem, rng.signs(x)) / x[0].numel()
-        return SecondOrder(x, curvature)
-
-    def step(
-        self,
-        state: SecondOrder,
-        sigma: Tensor,
-        sigma_next: Tensor,
-        problem: Problem,
-        prior: Prior,
-        rng: Rng,
-    ) -> tuple[SecondOrder, Info]:
-        length = self.step_size / self.inner_steps * share(sigma, sigma_next) * sigma**2
-        x, chi2 = state.x, None
+    def estimate(self, place: Place) -> Estimate:
+        sigma, x = number(place.sigma), place.x
+        length = self.step_size / self.inner_steps * place.reach * sigma**2
+        told: dict[str, Tensor] = {}
         for _ in range(self.inner_steps):
-            gradient, first = self._gradient(
-                x, sigma, length, state.curvature, problem, prior, rng
-            )
+            gradient, chi2 = self._gradient(x, length, place)
             x = x + length * gradient
-            chi2 = first if chi2 is None else chi2
-        x0 = prior(x, sigma)
-        spread = prior.error_variance(sigma)
-        x = ancestral(x, x0, sigma, sigma_next, spread).draw(rng.normal(x0))
-        return state._replace(x=x), {} if chi2 is None else {"chi2": chi2}
+            told.setdefault("chi2", chi2)
+        x0 = place.prior(x, place.sigma)
+        # A step towards this from place.x is a step towards x0 from the moved x.
+        stay = (1 - place.reach) / place.reach
+        return Estimate(x0 + stay * (x - place.x), told)
 
-    def _gradient(
-        self,
-        x: Tensor,
-        sigma: Tensor,
-        length: Tensor,
-        curvature: Tensor,
-        problem: Problem,
-        prior: Prior,
-        rng: Rng,
-    ) -> tuple[Tensor, Tensor]:
-        x0, vjp = denoise_vjp(prior, x, sigma)
-        pull = guidance(problem, x0, vjp, length)
-        probe = rng.signs(x)
+    def _gradient(self, x: Tensor, length: float, place: Place) -> tuple[Tensor, Tensor]:
+        prior, sigma = place.prior, number(place.sigma)
+        x0, vjp = denoise_vjp(prior, x, place.sigma)
+        pull = guidance(place.problem, x0, vjp, length)
+        probe = place.rng.signs(x)
         distance = self.difference * sigma
-        _, vjp_near = denoise_vjp(prior, x + distance * probe, sigma)
-        weight = 0.5 * self.trace_weight * curvature / pull.limit * sigma**2 / distance
-        scaled = expand(weight, x) * probe
+        _, vjp_near = denoise_vjp(prior, x + distance * probe, place.sigma)
+        curvature = place.constants[:, 0] / pull.limit
+        scaled = expand(0.5 * self.trace_weight * sigma**2 / distance * curvature, x) * probe
         gradient = pull.gradient / expand(pull.limit, x) + vjp(scaled) - vjp_near(scaled)
         return gradient, pull.chi2

@@ -6,7 +6,6 @@ Reference: Wu et al., Practical and asymptotically exact conditional sampling in
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -20,7 +19,7 @@ from invdiff.priors.base import Prior
 from invdiff.problem import Problem
 from invdiff.rng import Rng
 from invdiff.samplers.base import Info, Kind, prior_noise
-from invdiff.smc import effective_sample_size, systematic_resampling
+from invdiff.smc import Resampling, Systematic, resample, weight_info
 
 __all__ = ["TDS"]
 
@@ -59,12 +58,14 @@ class TDS:
             derivative of it per conjugate-gradient step; or ``IsotropicCovariance()``, the
             prior's error variance, which costs nothing and needs many more particles.
         threshold: The fraction of the particles below which an item is resampled.
+        resampling: How ancestors are chosen, from ``invdiff.smc``.
         cg_iterations: The largest number of conjugate-gradient steps per twist.
         cg_tolerance: The relative residual at which they stop.
     """
 
     covariance: Covariance = field(default_factory=TweedieCovariance)
     threshold: float = 0.5
+    resampling: Resampling = field(default_factory=Systematic)
     cg_iterations: int = 50
     cg_tolerance: float = 1e-4
 
@@ -86,12 +87,12 @@ class TDS:
         prior: Prior,
         rng: Rng,
     ) -> tuple[Twisted, Info]:
-        state = self._resample(state, rng)
+        state = resample(state, rng, self.threshold, self.resampling)
         target = extrapolate(state.x0, state.slope, sigma, sigma_next)
         plain = ancestral(state.x, target, sigma, sigma_next)
         if sigma_next == 0:
             state = self._finish(state, plain.mean, problem)
-            return state, self._info(state, rng.particles)
+            return state, weight_info(state, rng.particles)
         shift = extrapolate(state.shift, state.shift_slope, sigma, sigma_next)
         twisted = ancestral(state.x, target + shift, sigma, sigma_next)
         x = twisted.draw(rng.normal(state.x))
@@ -100,7 +101,7 @@ class TDS:
         slopes = (x0 - state.x0) / fall, (shift - state.shift) / fall
         log_w = state.log_w + plain.log_ratio(twisted, x) + log_twist - state.log_twist
         state = Twisted(x, x0, slopes[0], shift, slopes[1], log_twist, log_w, state.log_evidence)
-        return state, self._info(state, rng.particles)
+        return state, weight_info(state, rng.particles)
 
     def _twist(
         self, x: Tensor, sigma: Tensor, problem: Problem, prior: Prior
@@ -119,39 +120,10 @@ class TDS:
         log_twist = -0.5 * inner(_double(residual), _double(solved))
         return x0, sigma**2 * vjp(a.adjoint(root * solved)), log_twist
 
-    def _resample(self, state: Twisted, rng: Rng) -> Twisted:
-        log_w = state.log_w.reshape(-1, rng.particles)
-        low = effective_sample_size(log_w) < self.threshold * rng.particles
-        stay = torch.arange(rng.particles, device=log_w.device).expand_as(log_w)
-        ancestors = torch.where(low[:, None], systematic_resampling(log_w, rng.uniform()), stay)
-        first = rng.particles * torch.arange(len(log_w), device=log_w.device)
-        rows = (first[:, None] + ancestors).flatten()
-        absorbed = _log_mean(log_w)
-        chosen = Twisted(*(field[rows] for field in state))
-        low_rows = low.repeat_interleave(rng.particles)
-        return chosen._replace(
-            log_w=torch.where(low_rows, 0.0, chosen.log_w),
-            log_evidence=chosen.log_evidence
-            + torch.where(low, absorbed, 0.0).repeat_interleave(rng.particles),
-        )
-
     def _finish(self, state: Twisted, x: Tensor, problem: Problem) -> Twisted:
         log_likelihood = problem.log_likelihood(x).double()
         log_w = state.log_w + log_likelihood - state.log_twist
         return state._replace(x=x, x0=x, log_twist=log_likelihood, log_w=log_w)
-
-    def _info(self, state: Twisted, particles: int) -> Info:
-        log_w = state.log_w.reshape(-1, particles)
-        absorbed = state.log_evidence.reshape(-1, particles)[:, 0]
-        return {
-            "ess": effective_sample_size(log_w),
-            "log_evidence": absorbed + _log_mean(log_w),
-        }
-
-
-def _log_mean(log_w: Tensor) -> Tensor:
-    """The log of the mean weight of an item, (n, k) -> (n,)."""
-    return torch.logsumexp(log_w, 1) - math.log(log_w.shape[1])
 
 
 def _double(values: Tensor) -> Tensor:

@@ -1,0 +1,49 @@
+"""All the way from a noisy image to a clean one, within one level of a split sampler."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from invdiff.integrators import Estimate, Integrator, Walk
+from invdiff.ladder import karras
+from invdiff.priors.base import Prior
+from invdiff.rng import Rng
+
+__all__ = ["reverse"]
+
+
+def reverse(
+    prior: Prior, x: Tensor, sigma: Tensor, integrator: Integrator, steps: int, rng: Rng
+) -> Tensor:
+    r"""The clean image (b, *shape) that the prior's own reverse process makes of x.
+
+    With noise in the integrator, a draw of :math:`p(x_0 \mid x_0 + \sigma n = x)`; without, the
+    end of the probability flow, which has the prior's law when x has that of the noisy images.
+
+    Arguments:
+        prior: Whose process.
+        x: (b, *shape) at level sigma.
+        sigma: Float64, ().
+        integrator: The steps, from ``invdiff.integrators``.
+        steps: How many, on Karras' levels from sigma to the prior's least, and from there to 0.
+            Only the last where sigma is no higher.
+    """
+
+    def field(x: Tensor, level: Tensor) -> Estimate:
+        return Estimate(prior(x, level), {})
+
+    past = x.new_zeros(len(x), integrator.kept, *x.shape[1:])
+    levels = torch.full((len(x), integrator.kept), torch.inf, dtype=torch.float64)
+    walk = Walk(x, past, levels, x.new_empty(len(x), 0))
+    for now, then in pairwise(_ladder(sigma, prior.sigma_min, steps)):
+        walk, _ = integrator.step(field, walk, now, then, prior, rng)
+    return walk.x
+
+
+def _ladder(sigma: Tensor, sigma_min: float, steps: int) -> Tensor:
+    if steps == 1 or float(sigma) <= sigma_min:
+        return torch.stack([sigma, torch.zeros_like(sigma)])
+    return karras(steps, sigma_min, float(sigma))

@@ -1,0 +1,201 @@
+"""The scorecard: every sampler on every kind of problem, and other libraries beside them.
+
+    python scripts/scorecard.py
+
+Writes docs/scorecard.md, between its markers, and docs/images/scorecard-*.png. Finished rows are
+kept in build/scorecard.json: a killed run goes on where it stopped. ``--only DPS`` measures a
+sampler again, ``--part steps`` runs one part only, ``--draw`` none at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scorecard_figure import draw_field, draw_steps
+from scorecard_tables import field_tables, steps_tables, write_between
+
+from invdiff.certify.case import Case
+from invdiff.certify.cases import benchmarks
+from invdiff.certify.entries import Contender, Entry, entries
+from invdiff.certify.levy import LAWS, OPERATORS
+from invdiff.certify.run import certify
+from invdiff.files import save_json
+from invdiff.samplers import TDS, ConjugateTDS
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some problems on which all samplers run, with what that may cost.
+
+    Arguments:
+        name: Of the part.
+        title: Its heading.
+        problems: Their names.
+        steps: Noise levels.
+        size: Measurements and samples of each, at most.
+        peers: Whether other libraries run, too: "all", those that can run in one "batch", "none".
+        minutes: On two cores; a plan, not a limit.
+        only: The samplers that run, all if empty: some problems are costly.
+    """
+
+    name: str
+    title: str
+    problems: tuple[str, ...]
+    steps: tuple[int, ...]
+    size: tuple[int, int]
+    peers: str
+    minutes: int
+    only: tuple[str, ...] = ()
+
+
+_KINDS = ("inpainting", "sr", "deblur", "ct", "ct-stiff", "mri")
+_MIXTURES = tuple(f"mixture-{n}-{m}" for n in (8, 80) for m in (1, 2, 4))
+PARTS = (
+    Part("field", "All samplers, 50 steps",
+         ("anisotropic", *(f"gaussian-{kind}-64" for kind in _KINDS), "two-modes"),
+         (50,), (24, 40), "batch", 7),
+    Part("noise", "Three noise levels",
+         tuple(f"gaussian-{kind}-64-{level}" for kind in ("inpainting", "ct")
+               for level in ("quiet", "noisy")),
+         (50,), (24, 40), "none", 3),
+    Part("mixture", "25 modes, 20 seeds each", _MIXTURES, (50,), (20, 40), "batch", 8),
+    Part("one-of-8", "25 modes, one draw of each filter of 8 particles", _MIXTURES,
+         (100,), (20, 200), "none", 5, ("exact draws", "TDS, one of 8")),
+    Part("one-of-64", "25 modes, one draw of each filter of 64 particles", _MIXTURES,
+         (60,), (20, 50), "none", 12, ("exact draws", "TDS, one of 64")),
+    Part("nonlinear", "Nonlinear operators", ("square", "phase-pixels", "phase-atoms"),
+         (50,), (24, 40), "none", 2),
+    Part("levy", "Random walks with sparse increments, 25 dB",
+         (*(f"levy-{law}-fourier" for law in LAWS if law != "bernoulli"),
+          *(f"levy-bernoulli-{operator}" for operator in OPERATORS)),
+         (30,), (8, 64), "none", 15,
+         ("exact draws", "DPS", "PiGDM", "MMPS", "DDS", "DiffPIR", "DAPS", "ConjugateTDS, 32")),
+    Part("steps", "Steps and sizes",
+         tuple(f"gaussian-inpainting-{n}" for n in (64, 256, 1024)),
+         (20, 50, 100, 300), (4, 40), "none", 8),
+    Part("alone", "Libraries that take their batch for one image",
+         ("gaussian-inpainting-64",), (50,), (8, 40), "alone", 1),
+)  # fmt: skip
+
+Task = tuple[str, str, str, str, int]
+"""Part, problem, library, sampler, steps."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=Path, default=Path("build/scorecard.json"))
+    parser.add_argument("--page", type=Path, default=Path("docs/scorecard.md"))
+    parser.add_argument("--images", type=Path, default=Path("docs/images"))
+    parser.add_argument("--only", action="append", default=[], help="measure this one again")
+    parser.add_argument("--part", action="append", default=[], help="one part; all if omitted")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--draw", action="store_true", help="only tables and plots")
+    given = parser.parse_args()
+    rows = json.loads(given.rows.read_text("utf-8")) if given.rows.exists() else []
+    if not given.draw:
+        rows = [row for row in rows if row["sampler"] not in given.only]
+        rows = measure(rows, given.part, given.only, given.workers, given.rows)
+    order = {task: place for place, task in enumerate(tasks([]))}
+    rows = sorted((row for row in rows if key(row) in order), key=lambda row: order[key(row)])
+    pictures = [draw_field(given.images, rows), draw_steps(given.images, rows)]
+    write_between(given.page, "\n\n".join([
+        *(f"![{path.stem}](images/{path.name})" for path in pictures if path),
+        *(field_tables(part.title, [row for row in rows if row["part"] == part.name])
+          if len(part.steps) == 1 else
+          steps_tables(part.title, [row for row in rows if row["part"] == part.name])
+          for part in PARTS),
+    ]))  # fmt: skip
+
+
+def measure(
+    rows: list[dict[str, Any]], parts: list[str], only: list[str], workers: int, path: Path
+) -> list[dict[str, Any]]:
+    """The rows and all that are missing; each is saved when it is finished."""
+    done = {key(row) for row in rows}
+    left = [t for t in tasks(parts) if t not in done and (not only or t[3] in only)]
+    with multiprocessing.get_context("spawn").Pool(workers, initializer=_one_thread) as pool:
+        for k, row in enumerate(pool.imap_unordered(run, left), 1):
+            rows.append(row)
+            save_json(path, rows)
+            print(f"{k}/{len(left)} {' '.join(map(str, key(row)))}: {row['grade']} "
+                  f"{row['seconds'] or 0:.1f} s", flush=True)  # fmt: skip
+    return rows
+
+
+def key(row: dict[str, Any]) -> Task:
+    return row["part"], row["problem"], row["library"], row["sampler"], row["steps"]
+
+
+def tasks(parts: list[str]) -> Iterator[Task]:
+    """All rows of the scorecard, in its order."""
+    for part in PARTS:
+        if parts and part.name not in parts:
+            continue
+        for problem in part.problems:
+            for steps in part.steps:
+                for each in contenders(part, steps):
+                    if each.steps or steps == part.steps[0]:
+                        yield part.name, problem, each.library, each.name, each.steps
+
+
+SPECIAL = (
+    Entry("TDS, one of 8", TDS(), particles=8, one_each=True),
+    Entry("TDS, one of 64", TDS(), particles=64, one_each=True),
+    Entry("ConjugateTDS, 32", ConjugateTDS(), particles=32, filters=4),
+)
+
+
+def contenders(part: Part, steps: int) -> list[Contender]:
+    known = [*entries().values(), *SPECIAL] if part.only else entries().values()
+    own = [
+        dataclasses.replace(each, steps=steps) if isinstance(each, Entry) else each
+        for each in known
+        if not part.only or each.name in part.only
+    ]
+    if part.peers == "none":
+        return own
+    from scorecard_peers import peers
+
+    others = [each for each in peers(steps) if each.alone == (part.peers == "alone")]
+    return others if part.peers == "alone" else [*own, *others]
+
+
+def run(task: Task) -> dict[str, Any]:
+    name, problem, library, sampler, steps = task
+    part = next(each for each in PARTS if each.name == name)
+    items, samples = part.size
+    cases = cases_of(problem, min(items, benchmarks()[problem].items))
+    at = steps or part.steps[0]
+    entry = next(
+        each for each in contenders(part, at) if (each.library, each.name) == (library, sampler)
+    )
+    return certify(cases, entry, samples, name=problem) | {"part": name}
+
+
+@lru_cache(maxsize=1)
+def cases_of(problem: str, items: int) -> tuple[Case, ...]:
+    return tuple(benchmarks()[problem].build(items))
+
+
+def _one_thread() -> None:
+    import warnings
+
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # of the other libraries
+
+
+if __name__ == "__main__":
+    main()
