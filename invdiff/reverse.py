@@ -29,21 +29,19 @@ def reverse(
         sigma: Float64, ().
         integrator: The steps, from ``invdiff.integrators``.
         steps: How many, on Karras' levels from sigma to the prior's least, and from there to 0.
-            Only the last where sigma is no higher.
+            Only the last where sigma is hardly higher.
     """
 
     def field(x: Tensor, level: Tensor) -> Estimate:
         return Estimate(prior(x, level), {})
 
-    past = x.new_zeros(len(x), integrator.kept, *x.shape[1:])
-    levels = torch.full((len(x), integrator.kept), torch.inf, dtype=torch.float64)
-    walk = Walk(x, past, levels, x.new_empty(len(x), 0))
+    walk = Walk.begin(x, integrator.kept)
     for now, then in pairwise(_ladder(sigma, prior.sigma_min, steps)):
         walk, _ = integrator.step(field, walk, now, then, prior, rng)
     return walk.x
 
 
 def _ladder(sigma: Tensor, sigma_min: float, steps: int) -> Tensor:
-    if steps == 1 or float(sigma) <= sigma_min:
+    if steps == 1 or float(sigma) <= 1.01 * sigma_min:  # no room for levels between
         return torch.stack([sigma, torch.zeros_like(sigma)])
     return karras(steps, sigma_min, float(sigma))

@@ -8,7 +8,10 @@ Numbers come from NumPy's Philox generator on the host: counter-based, so keys n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,11 +37,20 @@ class Rng:
     def __init__(self, seed: int, ids: Sequence[ItemId], particles: int, step: int = 0) -> None:
         self.seed, self.ids, self.particles, self.step = seed, tuple(ids), particles, step
         self._keys = [_key(seed, item) for item in self.ids]
-        self._streams: dict[tuple[int, int], np.random.Generator] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        # One generator serves all streams: to set its state is much cheaper than to make another.
+        self._bits = np.random.Philox(0)
+        self._generator = np.random.Generator(self._bits)
+        self._states: dict[tuple[int, int], Any] = {}
 
     def at(self, step: int) -> Rng:
         """The numbers of another step, from their beginning."""
-        return Rng(self.seed, self.ids, self.particles, step)
+        other = copy(self)
+        other.step = step
+        other._begin()
+        return other
 
     def normal(self, like: Tensor) -> Tensor:
         """Independent standard normal numbers, shape, precision and device of ``like`` (b, ...).
@@ -49,8 +61,9 @@ class Rng:
             return torch.view_as_complex(self.normal(torch.view_as_real(like)))
         kind = np.float64 if like.dtype == torch.float64 else np.float32
         out = np.empty(tuple(like.shape), kind)
-        for row, stream in enumerate(self._row_streams()):
-            stream.standard_normal(out=out[row], dtype=kind)
+        for row, place in zip(out, self._places(), strict=True):
+            with self._stream(*place) as stream:
+                stream.standard_normal(out=row, dtype=kind)
         host = torch.from_numpy(out)
         if like.is_cuda:
             host = host.pin_memory()  # or the copy would make the host wait
@@ -58,28 +71,43 @@ class Rng:
 
     def signs(self, like: Tensor) -> Tensor:
         """Independent -1 or +1 with equal chance (Rademacher), like ``like`` (b, ...)."""
-        size = tuple(like.shape[1:])
-        rows = [stream.integers(0, 2, size, np.int8) for stream in self._row_streams()]
-        return (2 * torch.from_numpy(np.stack(rows)) - 1).to(like)
+        out = np.empty(tuple(like.shape), np.int8)
+        for row, place in zip(out, self._places(), strict=True):
+            with self._stream(*place) as stream:
+                row[...] = stream.integers(0, 2, row.shape, np.int8)
+        return (2 * torch.from_numpy(out) - 1).to(like)
 
     def uniform(self, count: int | None = None) -> Tensor:
         """``count`` numbers in [0, 1) per item, (n, count), or one, (n,); float64, on the host."""
-        streams = (self._stream(item, _ITEM_STREAM) for item in range(len(self.ids)))
-        numbers = np.stack([stream.random(count) for stream in streams])
-        return torch.from_numpy(np.asarray(numbers, np.float64))
+        out = np.empty((len(self.ids), *(() if count is None else (count,))))
+        for item in range(len(self.ids)):
+            with self._stream(item, _ITEM_STREAM) as stream:
+                out[item] = stream.random(count)
+        return torch.from_numpy(out)
 
-    def _row_streams(self) -> list[np.random.Generator]:
-        pairs = ((i, k) for i in range(len(self.ids)) for k in range(self.particles))
-        return [self._stream(item, particle) for item, particle in pairs]
+    def _places(self) -> Iterator[tuple[int, int]]:
+        return ((i, k) for i in range(len(self.ids)) for k in range(self.particles))
 
-    def _stream(self, item: int, particle: int) -> np.random.Generator:
-        if (item, particle) not in self._streams:
-            counter = np.array([0, 0, particle, self.step], dtype=np.uint64)
-            philox = np.random.Philox(key=self._keys[item], counter=counter)
-            self._streams[item, particle] = np.random.Generator(philox)
-        return self._streams[item, particle]
+    @contextmanager
+    def _stream(self, item: int, particle: int) -> Iterator[np.random.Generator]:
+        """The generator, where the stream was left; at its beginning, if it was never there."""
+        place = item, particle
+        self._bits.state = self._states.get(place) or self._fresh(item, particle)
+        yield self._generator
+        self._states[place] = self._bits.state
+
+    def _fresh(self, item: int, particle: int) -> dict[str, Any]:
+        counter = np.array([0, 0, particle, self.step], dtype=np.uint64)
+        return {
+            "bit_generator": "Philox",
+            "state": {"counter": counter, "key": self._keys[item]},
+            "buffer": np.zeros(4, np.uint64),
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
 
 
-def _key(seed: int, item: ItemId) -> int:
+def _key(seed: int, item: ItemId) -> np.ndarray:
     text = f"{seed}|{type(item).__name__}|{item}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
+    return np.frombuffer(hashlib.blake2b(text, digest_size=16).digest(), "<u8").astype(np.uint64)

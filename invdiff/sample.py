@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from invdiff.checkpoint import Checkpoint
+from invdiff.choice import resolve
 from invdiff.errors import NotFinite
 from invdiff.ladder import check_ladder
 from invdiff.metering import MeteredOperator, MeteredPrior
@@ -30,7 +31,7 @@ __all__ = ["sample"]
 def sample(
     problem: Problem,
     prior: Prior,
-    sampler: Sampler,
+    sampler: Sampler | str,
     sigmas: Tensor,
     *,
     samples: int = 1,
@@ -52,7 +53,8 @@ def sample(
     Arguments:
         problem: n measurements, their operator and noise. The run uses y's device and precision.
         prior: Images of the shape ``problem.operator.domain``.
-        sampler: One of ``invdiff.samplers``, or any object with the same two methods.
+        sampler: One of ``invdiff.samplers``, or any object with the same two methods. "auto"
+            takes ``choice.choose(problem)`` and prints what that is.
         sigmas: The ladder, on the range of the prior's images, from ``karras`` or its like.
         samples: The samples, or particles, k, of every item.
         seed: Another seed gives other samples.
@@ -71,6 +73,7 @@ def sample(
     """
     started = time.perf_counter()
     ladder = check_ladder(sigmas)
+    sampler = resolve(sampler, problem)
     names = tuple(ids) if ids is not None else tuple(range(len(problem)))
     check_run(problem, prior, sampler, ladder, names, samples, chunk, rows, checkpoint_every)
     provenance = describe(problem, prior, sampler, ladder, samples, seed, names)

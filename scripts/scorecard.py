@@ -14,6 +14,7 @@ import dataclasses
 import json
 import multiprocessing
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,15 +61,16 @@ class Part:
 
 
 _KINDS = ("inpainting", "sr", "deblur", "ct", "ct-stiff", "mri")
+_COMMON = ("exact draws", "DPS", "PiGDM", "MMPS", "DDS", "DiffPIR", "TDS", "ConjugateTDS")
 _MIXTURES = tuple(f"mixture-{n}-{m}" for n in (8, 80) for m in (1, 2, 4))
 PARTS = (
     Part("field", "All samplers, 50 steps",
          ("anisotropic", *(f"gaussian-{kind}-64" for kind in _KINDS), "two-modes"),
          (50,), (24, 40), "batch", 7),
-    Part("noise", "Three noise levels",
+    Part("noise", "Other noise levels",
          tuple(f"gaussian-{kind}-64-{level}" for kind in ("inpainting", "ct")
                for level in ("quiet", "noisy")),
-         (50,), (24, 40), "none", 3),
+         (50,), (16, 40), "none", 3, _COMMON),
     Part("mixture", "25 modes, 20 seeds each", _MIXTURES, (50,), (20, 40), "batch", 8),
     Part("one-of-8", "25 modes, one draw of each filter of 8 particles", _MIXTURES,
          (100,), (20, 200), "none", 5, ("exact draws", "TDS, one of 8")),
@@ -83,7 +85,7 @@ PARTS = (
          ("exact draws", "DPS", "PiGDM", "MMPS", "DDS", "DiffPIR", "DAPS", "ConjugateTDS, 32")),
     Part("steps", "Steps and sizes",
          tuple(f"gaussian-inpainting-{n}" for n in (64, 256, 1024)),
-         (20, 50, 100, 300), (4, 40), "none", 8),
+         (20, 50, 100, 300), (4, 40), "none", 8, _COMMON),
     Part("alone", "Libraries that take their batch for one image",
          ("gaussian-inpainting-64",), (50,), (8, 40), "alone", 1),
 )  # fmt: skip
@@ -124,13 +126,28 @@ def measure(
     """The rows and all that are missing; each is saved when it is finished."""
     done = {key(row) for row in rows}
     left = [t for t in tasks(parts) if t not in done and (not only or t[3] in only)]
+    failed = []
     with multiprocessing.get_context("spawn").Pool(workers, initializer=_one_thread) as pool:
-        for k, row in enumerate(pool.imap_unordered(run, left), 1):
+        for k, row in enumerate(pool.imap_unordered(attempt, left), 1):
+            if "failed" in row:
+                failed.append(row["failed"])
+                print(failed[-1], flush=True)
+                continue
             rows.append(row)
             save_json(path, rows)
             print(f"{k}/{len(left)} {' '.join(map(str, key(row)))}: {row['grade']} "
                   f"{row['seconds'] or 0:.1f} s", flush=True)  # fmt: skip
+    if failed:
+        raise RuntimeError(f"{len(failed)} rows failed; the last: {failed[-1]}")
     return rows
+
+
+def attempt(task: Task) -> dict[str, Any]:
+    """The row; or what went wrong, so that the other rows go on."""
+    try:
+        return run(task)
+    except Exception:
+        return {"failed": f"{task}\n{traceback.format_exc()}"}
 
 
 def key(row: dict[str, Any]) -> Task:

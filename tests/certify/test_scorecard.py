@@ -10,13 +10,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+import scorecard_peers as peers
 import scorecard_tables as tables
 
 from invdiff.certify.gaussian import gaussian_images
 from invdiff.certify.mixtures import lattice
 from invdiff.certify.run import certify
-
-peers = pytest.importorskip("scorecard_peers", reason="needs the extra 'peers'")
 
 
 @pytest.mark.parametrize("operator", ["inpainting", "mri"])

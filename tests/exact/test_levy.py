@@ -103,6 +103,29 @@ def test_the_jacobian_is_the_posterior_covariance(law, sigma):
 
 
 @pytest.mark.parametrize("law", LAWS, ids=repr)
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 30.0])
+def test_the_whole_covariance_is_the_jacobian(law, sigma):
+    """One sweep of 64 messages against 64 products with the Jacobian: equal to rounding."""
+    prior, level = LevyPrior(law), torch.tensor(sigma, dtype=torch.float64)
+    rng = Rng(0, range(5), 1)
+    x = prior.draw(rng)
+    x = (x + sigma * rng.normal(x)).requires_grad_(True)
+    clean = prior(x, level)
+    columns = [
+        torch.autograd.grad(clean, x, unit.expand_as(x), retain_graph=True)[0]
+        for unit in torch.eye(64, dtype=torch.float64)
+    ]
+    expected = sigma**2 * torch.stack(columns, 2)
+    covariance = prior.conditional_covariance(x.detach(), level)
+    assert float((covariance - expected).abs().max()) < 1e-9 * float(expected.abs().max())
+    sick = x.detach().clone()
+    sick[1, 3] = math.nan
+    kept = prior.conditional_covariance(sick, level)
+    assert torch.isnan(kept[1]).all()
+    assert torch.equal(kept[[0, 2, 3, 4]], covariance[[0, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("law", LAWS, ids=repr)
 def test_the_error_variance_is_the_error(law):
     prior = LevyPrior(law)
     for sigma in (0.07, 0.7, 7.0):

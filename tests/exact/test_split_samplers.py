@@ -486,3 +486,13 @@ def test_a_dropped_weight_is_seen():
     ladder = karras(400, 0.002, 10.0)
     found = sample(problem, prior, Broken(), ladder, samples=20, progress=False).mean[0]
     assert (found - 0.8 * y[0]).abs().max() > 0.12
+
+
+@pytest.mark.parametrize("excess", [1.0, 1 + 1e-12, 1.005, 1.02])
+def test_a_walk_from_the_lowest_level_is_one_step(excess):
+    """Levels that differ by rounding leave multistep integrators nothing to divide by."""
+    prior = small_prior()
+    level = torch.tensor(prior.sigma_min * excess, dtype=torch.float64)
+    x = prior.mean + float(level) * torch.ones(2, PIXELS, dtype=torch.float64)
+    clean = reverse(prior, x, level, dpm_solver_2m(), 5, Rng(0, range(2), 1))
+    assert float((clean - prior(x, level)).abs().max()) < 2 * float(level) * (excess - 1) + 1e-9
