@@ -12,9 +12,9 @@ from invdiff.samplers.afdps import AFDPS
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.conjugate_tds import ConjugateTDS
 from invdiff.samplers.dds import DDS
-from invdiff.samplers.diffpir import DiffPIR
 from invdiff.samplers.dps import DPS
 from invdiff.samplers.mmps import MMPS
+from invdiff.samplers.pigdm import PiGDM
 
 __all__ = ["Choice", "Purpose", "choose", "resolve"]
 
@@ -61,7 +61,7 @@ def choose(problem: Problem, purpose: Purpose | str = Purpose.UNCERTAINTY) -> Ch
         return Choice(
             DDS(), "good means in 50 evaluations without derivatives; its spread is narrow"
         )
-    return Choice(DiffPIR(), "detailed samples without derivatives; its spread is approximate")
+    return Choice(PiGDM(), "single samples closest to draws of the posterior, per evaluation")
 
 
 def resolve(sampler: Sampler | str, problem: Problem) -> Sampler:

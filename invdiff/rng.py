@@ -92,7 +92,8 @@ class Rng:
     def _stream(self, item: int, particle: int) -> Iterator[np.random.Generator]:
         """The generator, where the stream was left; at its beginning, if it was never there."""
         place = item, particle
-        self._bits.state = self._states.get(place) or self._fresh(item, particle)
+        left: Any = self._states.get(place) or self._fresh(item, particle)
+        self._bits.state = left
         yield self._generator
         self._states[place] = self._bits.state
 

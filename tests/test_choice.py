@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import PIXELS, Saturating, small_prior, small_problem
 
-from invdiff import AFDPS, DDS, DPS, MMPS, ConjugateTDS, DiffPIR, Gaussian, Problem, karras, sample
+from invdiff import AFDPS, DDS, DPS, MMPS, ConjugateTDS, Gaussian, PiGDM, Problem, karras, sample
 from invdiff.choice import Purpose, choose
 from invdiff.operators import Identity
 
@@ -19,7 +19,7 @@ def large() -> Problem:
         (small_problem(), "uncertainty", ConjugateTDS),
         (large(), "uncertainty", MMPS),
         (large(), "mean", DDS),
-        (large(), "perception", DiffPIR),
+        (large(), "perception", PiGDM),
         (small_problem(kind=Saturating), "uncertainty", AFDPS),
         (small_problem(kind=Saturating), "mean", DPS),
         (small_problem(kind=Saturating), Purpose.PERCEPTION, DPS),

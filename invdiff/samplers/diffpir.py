@@ -27,8 +27,12 @@ __all__ = ["DiffPIR"]
 class DiffPIR(Guided):
     r"""Splits data from prior: the clean estimate is brought to the data, then re-noised.
 
-    .. math:: x_0' = \arg\min_x \|y - A x\|_W^2 + \frac{\lambda}{\sigma^2} \|x - D(x_\sigma)\|^2
+    .. math:: x_0' = \arg\min_x \|y - A x\|_W^2
+              + \frac{\lambda}{v(\sigma)} \|x - D(x_\sigma)\|^2
 
+    v is the error variance that the prior declares. The paper has :math:`\sigma^2` there, the
+    error of an estimate that knows nothing of images: too much trust in the data at high levels,
+    which costs half of the mean's accuracy and a quarter of the variance (docs/samplers.md).
     The noise direction is that of the corrected estimate, :math:`(x_\sigma - x_0') / \sigma`, of
     which :math:`\zeta` is made afresh: the paper's zeta is ``Renoise(sqrt(zeta))``, DDRM's eta
     squared. No derivative of the network is taken. The operator must be linear.
@@ -36,7 +40,7 @@ class DiffPIR(Guided):
     Biased: the width of the samples follows zeta and not the posterior.
 
     Arguments:
-        prior_weight: :math:`\lambda`, as in the paper; the noise level of the data is W's.
+        prior_weight: :math:`\lambda`; the noise level of the data is W's.
         cg_iterations: The largest number of conjugate-gradient steps per level, where no cheap
             singular system exists (``invdiff.singular``).
         cg_tolerance: The relative residual at which they stop.
@@ -62,7 +66,8 @@ class DiffPIR(Guided):
         return super().prepare(problem, prior, rng)
 
     def estimate(self, place: Place) -> Estimate:
-        problem, variance = place.problem, number(place.sigma) ** 2 / self.prior_weight
+        problem, error = place.problem, place.prior.error_variance(place.sigma)
+        variance = number(error) / self.prior_weight
         x0 = place.prior(place.x, place.sigma)
         gradient = pull(
             problem,

@@ -173,7 +173,8 @@ def test_diffpir_against_dense_minimum(case, solver, monkeypatch):
     known = algebra(spot, prior)
     for weight in (1.0, 8.0):
         identity = torch.eye(prior.mean.numel(), dtype=torch.float64)
-        hessian = known.b.mT @ known.b + weight / LEVEL**2 * identity
+        error = float(prior.error_variance(LEVEL))
+        hessian = known.b.mT @ known.b + weight / error * identity
         expected = known.clean + torch.linalg.solve(hessian, known.b.mT @ known.residual)[..., 0]
         estimate = DiffPIR(prior_weight=weight, cg_tolerance=1e-12).estimate(spot)
         assert gap(estimate, expected) < ROUNDING
