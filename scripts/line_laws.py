@@ -21,10 +21,13 @@ from invdiff.priors.base import Prior
 from invdiff.problem import Problem
 from invdiff.samplers.annealed import annealed
 from invdiff.samplers.conjugate_tds import ConjugateTDS
+from invdiff.samplers.fk_steering import FKSteering
+from invdiff.samplers.tds import TDS
 
 __all__ = ["LineLaw", "line_law"]
 
 F64 = torch.float64
+WIDTH = 1.5  # of the grid, in ranges of the pilot to either side of its middle
 
 
 class LineLaw(NamedTuple):
@@ -58,12 +61,12 @@ class Places(NamedTuple):
 
     @classmethod
     def around(cls, state: Any, size: tuple[int, int]) -> Places:
-        """Twice as wide as a pilot run's particles."""
+        """Three times as wide as a pilot run's particles: weights may grow outwards."""
         slope = getattr(state, "slope", torch.zeros_like(state.x))
         axes = []
         for values, count in zip((state.x, slope), size, strict=True):
             low, high = float(values.min()), float(values.max())
-            half = max(high - low, 1e-9)
+            half = WIDTH * max(high - low, 1e-9)
             middle = 0.5 * (low + high)
             axes.append(torch.linspace(middle - half, middle + half, count, dtype=F64))
         return cls(*axes)
@@ -87,6 +90,15 @@ def rebuilt(
         name: value.reshape(-1, *getattr(like, name).shape[1:])
         for name, value in (("x0", prior(x, level)), ("slope", slope))
     }
+    if isinstance(sampler, TDS):
+        # The slope of the shift steers the proposal alone, which the weights undo: it is left out.
+        _, shift, log_twist = sampler._twist(x, level, problem, prior)
+        fields |= {"shift": shift, "shift_slope": torch.zeros_like(shift), "log_twist": log_twist}
+    if isinstance(sampler, FKSteering):
+        constant = like.constant[:1].expand(len(x))
+        variance = float(prior.error_variance(level))
+        reward = annealed(problem, constant).value(prior(x, level), variance)
+        fields |= {"constant": constant, "memory": reward, "spent": reward}
     if "potential" in like._fields:
         constant = like.constant[:1].expand(len(x))
         variance = sampler.annealing * float(level) ** 2
@@ -96,12 +108,13 @@ def rebuilt(
 
 
 def line_law(
-    sampler: Any, problem: Problem, prior: Prior, ladder: Tensor, size: tuple[int, int] = (121, 17)
+    sampler: Any, problem: Problem, prior: Prior, ladder: Tensor, size: tuple[int, int] = (101, 15)
 ) -> LineLaw:
     """Of the particles of a sampler with weights, whose state is x and a slope, of one item.
 
     Arguments:
-        sampler: With weights; ``ConjugateTDS``, ``FKC``, ``AFDPS`` or ``MCGDiff``.
+        sampler: With weights; ``ConjugateTDS``, ``TDS``, ``FKC``, ``AFDPS``, ``MCGDiff`` or
+            ``FKSteering`` with differences.
         problem: One item with one pixel.
         prior: Any.
         ladder: Its levels.

@@ -170,7 +170,9 @@ class AFDPS:
 
     :math:`r_\sigma` is the log-likelihood at the noisy image. For linear operators it is annealed,
     :math:`r_\sigma(x) = \log N(y; A x, W^{-1} + c \sigma^2 A A^*)`: with c = 1 that is what y
-    says about x under a flat prior, and it can be followed with any ladder. For others it is
+    says about x under a flat prior, and it can be followed with any ladder. The weights of
+    ``Diffusion`` then vary so much that its error falls slower than the root of the particles;
+    c = 4 mends that (docs/convergence.md). For others it is
     tempered, by :math:`1 / (1 + c \kappa \sigma^2)` with :math:`\kappa \sigma_{\max}^2` the misfit
     of pure noise. The un-annealed likelihood of the paper, c = 0, needs steps shorter than the
     noise of the data: else the weights have infinite variance.
