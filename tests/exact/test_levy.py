@@ -190,6 +190,7 @@ def drawn(law):
         (Student(3), stats.t(3)),
     ],
     ids=repr,
+    ids=["gauss", "laplace", "student1", "student3"],
 )
 def test_laws_are_what_they_say(law, reference):
     u = np.linspace(-6, 6, 41)
