@@ -189,7 +189,6 @@ def drawn(law):
         (Student(1), stats.t(1)),
         (Student(3), stats.t(3)),
     ],
-    ids=repr,
     ids=["gauss", "laplace", "student1", "student3"],
 )
 def test_laws_are_what_they_say(law, reference):
