@@ -36,7 +36,8 @@ def draw_field(folder: Path, rows: Sequence[Row]) -> Path | None:
         axis.grid(alpha=0.25)
     handles = [axes[-1].scatter([], [], 50, label=name, **style) for name, style in styles.items()]
     axes[-1].legend(handles=handles, loc="center", ncols=2, fontsize=8, frameon=False)
-    axes[-1].set_axis_off()
+    for axis in axes[len(problems) :]:
+        axis.set_axis_off()
     figure.supxlabel("error of the mean, posterior standard deviations")
     figure.supylabel("variance / exact variance")
     return _save(figure, folder / "scorecard-field.png")
