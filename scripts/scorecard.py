@@ -3,7 +3,7 @@
     python scripts/scorecard.py
 
 Writes docs/scorecard.md, between its markers, and docs/images/scorecard-*.png. Finished rows are
-kept in build/scorecard.json: a killed run goes on where it stopped. ``--only DPS`` measures a
+kept in docs/scorecard.json: a killed run goes on where it stopped. ``--only DPS`` measures a
 sampler again, ``--part steps`` runs one part only, ``--draw`` none at all.
 """
 
@@ -97,7 +97,7 @@ Task = tuple[str, str, str, str, int]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=Path, default=Path("build/scorecard.json"))
+    parser.add_argument("--rows", type=Path, default=Path("docs/scorecard.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/scorecard.md"))
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
     parser.add_argument("--only", action="append", default=[], help="measure this one again")
