@@ -7,7 +7,7 @@ from torch import Tensor
 
 from invdiff.problem import Problem
 
-__all__ = ["hessian_trace", "push_forward"]
+__all__ = ["bend", "hessian_trace", "push_forward"]
 
 
 def hessian_trace(problem: Problem, probe: Tensor) -> Tensor:
@@ -16,7 +16,12 @@ def hessian_trace(problem: Problem, probe: Tensor) -> Tensor:
     ``probe`` (b, *domain) holds random signs. A nonlinear operator is linearised at 0.
     (Hutchinson, A stochastic estimator of the trace of the influence matrix, 1990.)
     """
-    image = push_forward(problem, torch.zeros_like(probe), probe)
+    return bend(problem, torch.zeros_like(probe), probe)
+
+
+def bend(problem: Problem, x: Tensor, direction: Tensor) -> Tensor:
+    r""":math:`\|A' d\|_W^2` per row, (b,): how the misfit at x curves along d (b, *domain)."""
+    image = push_forward(problem, x, direction)
     return (problem.precision * image.abs().square()).flatten(1).sum(1)
 
 

@@ -31,8 +31,7 @@ class DiffPIR(Guided):
               + \frac{\lambda}{v(\sigma)} \|x - D(x_\sigma)\|^2
 
     v is the error variance that the prior declares. The paper has :math:`\sigma^2` there, the
-    error of an estimate that knows nothing of images: too much trust in the data at high levels,
-    which costs half of the mean's accuracy and a quarter of the variance (docs/samplers.md).
+    error of an estimate that knows nothing of images: too much trust in the data at high levels.
     The noise direction is that of the corrected estimate, :math:`(x_\sigma - x_0') / \sigma`, of
     which :math:`\zeta` is made afresh: the paper's zeta is ``Renoise(sqrt(zeta))``, DDRM's eta
     squared. No derivative of the network is taken. The operator must be linear.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from invdiff.curvature import push_forward
+from invdiff.curvature import bend
 from invdiff.diffusion import denoise_vjp, number
 from invdiff.integrators import Estimate
 from invdiff.linalg import expand, squared_norm
@@ -76,8 +76,6 @@ def guidance(
     weighted = problem.precision * residual
     chi2 = (weighted.conj() * residual).real.flatten(1).sum(1) / problem.measured
     gradient = vjp(adjoint(weighted))
-    change = push_forward(problem, x0, vjp(gradient))
-    bend = (problem.precision * change.abs().square()).flatten(1).sum(1)
     size = squared_norm(gradient)
-    overshoot = length * bend / torch.where(size > 0, size, 1)
+    overshoot = length * bend(problem, x0, vjp(gradient)) / torch.where(size > 0, size, 1)
     return Guidance(gradient, torch.maximum(chi2, overshoot).clamp(min=1), chi2)

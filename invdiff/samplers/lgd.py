@@ -12,7 +12,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from invdiff.curvature import push_forward
+from invdiff.curvature import bend
 from invdiff.diffusion import denoise_vjp, number
 from invdiff.integrators import Estimate
 from invdiff.linalg import expand, squared_norm
@@ -55,10 +55,8 @@ class LGD(Guided):
         problem, scale = place.problem, self.step_size * number(place.sigma) ** 2
         x0, vjp = denoise_vjp(place.prior, place.x, place.sigma)
         gradient = vjp(self._average(x0, place))
-        change = push_forward(problem, x0, vjp(gradient))
-        bend = (problem.precision * change.abs().square()).flatten(1).sum(1)
-        size = squared_norm(gradient)
-        overshoot = place.reach * scale * bend / torch.where(size > 0, size, 1)
+        size, curvature = squared_norm(gradient), bend(problem, x0, vjp(gradient))
+        overshoot = place.reach * scale * curvature / torch.where(size > 0, size, 1)
         corrected = x0.addcdiv(gradient, expand(overshoot.clamp(min=1), x0), value=scale)
         return Estimate(corrected, {"chi2": problem.chi2(x0)})
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from invdiff.curvature import push_forward
+from invdiff.curvature import bend
 from invdiff.diffusion import number
 from invdiff.integrators import Estimate, Integrator, Renoise
 from invdiff.linalg import expand, inner, squared_norm
@@ -47,11 +47,9 @@ class MPGD(Guided):
         residual = problem.center - value
         weighted = problem.precision * residual
         gradient = adjoint(weighted)
-        change = push_forward(problem, x0, gradient)
-        bend = (problem.precision * change.abs().square()).flatten(1).sum(1)
-        size = squared_norm(gradient)
+        size, curvature = squared_norm(gradient), bend(problem, x0, gradient)
         variance = number(place.prior.error_variance(place.sigma))
-        length = variance / (1 + variance * bend / torch.where(size > 0, size, 1))
+        length = variance / (1 + variance * curvature / torch.where(size > 0, size, 1))
         chi2 = inner(weighted, residual) / problem.measured
         noise = (place.x - x0) / number(place.sigma)  # the prior's own, as in the paper
         corrected = x0 + expand(self.step_size * length, x0) * gradient

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from invdiff.curvature import push_forward
+from invdiff.curvature import bend
 from invdiff.linalg import expand
 from invdiff.priors.base import Prior
 from invdiff.problem import Problem
@@ -121,8 +121,8 @@ class REDDiff:
         x = prior(prior_noise(problem, sigma, rng), sigma)  # the prior's mean, nearly
         zero = torch.zeros_like(x)
         steps = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        bend = push_forward(problem, x, rng.signs(x))  # its mean square is the trace of J* W J
-        curvature = (problem.precision * bend.abs().square()).flatten(1).sum(1) / x[0].numel()
+        # Along random signs, its mean is the trace of the Hessian.
+        curvature = bend(problem, x, rng.signs(x)) / x[0].numel()
         return Descent(x, zero, zero, steps, curvature)
 
     def step(
