@@ -3,23 +3,69 @@
 Statistical tests: fixed seeds, |z| < 4.5 on a few numbers each, false alarms below 1e-4.
 """
 
+import numpy as np
 import pytest
 import torch
 
+from invdiff.errors import ShapeError
+from invdiff.philox import philox
 from invdiff.rng import Rng
 
 F64 = torch.float64
 
 PUBLISHED = [
-    [-0.2272995925478456, 0.5314519665781458, -0.037521774089767174],
-    [-0.33377063, -1.72266972],
-    [0.020946486201163683],
-    [-1.0, 1.0, -1.0, -1.0, -1.0, -1.0],
+    [-0.7378246649944933, -1.4164464186325691, 0.3001815956268323],
+    [-0.43713679909706116, -0.4793272614479065],
+    [0.9641725345980844],
+    [1.0, 1.0, -1.0, 1.0, -1.0, 1.0],
+]
+
+# Counter, key, words: the known answers published with the generator (Salmon et al., 2011).
+KNOWN = [
+    ("00000000 " * 4, "00000000 " * 2, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff " * 4, "ffffffff " * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    (
+        "243f6a88 85a308d3 13198a2e 03707344",
+        "a4093822 299f31d0",
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
 ]
 
 
 def like(rows, *shape, dtype=F64):
     return torch.empty(rows, *shape, dtype=dtype)
+
+
+def words(text):
+    return [np.array([int(word, 16)], np.uint32) for word in text.split()]
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN, ids=["zeros", "ones", "pi"])
+def test_known_answers(counter, key, answer):
+    assert philox(tuple(words(counter)), tuple(words(key))) == tuple(words(answer))
+
+
+def test_rows_too_long_for_one_part():
+    """Parts of the work leave no trace: a long row begins like a short one, in any company."""
+    long = Rng(2, ["a", "b"], 2).normal(like(4, 3, 50_000))
+    alone = Rng(2, ["b"], 1).normal(like(1, 3, 50_000))
+    assert torch.equal(alone[0], long[2])
+    assert len(long.unique()) > long.numel() * (1 - 1e-3)  # of 32 bits each, few meet
+    signs = Rng(2, ["a", "b"], 2).signs(like(4, 3_000_000))
+    assert torch.equal(Rng(2, ["b"], 1).signs(like(1, 3_000_000))[0], signs[2])
+    assert float(torch.corrcoef(signs).fill_diagonal_(0).abs().max()) * 3e6**0.5 < 4.5
+
+
+def test_precisions_agree():
+    """Numbers of float32 are those of float64 but for rounding (of angles up to 2 pi: 1e-6)."""
+    exact = Rng(4, range(3), 2).normal(like(6, 999))
+    single = Rng(4, range(3), 2).normal(like(6, 999, dtype=torch.float32))
+    assert float((exact - single).abs().max()) < 1e-5
+
+
+def test_rows_must_match():
+    with pytest.raises(ShapeError, match="2 items of 3 particles"):
+        Rng(0, [0, 1], 3).normal(like(5, 2))
 
 
 def test_prefix_property():

@@ -214,4 +214,4 @@ def _one_each(posterior: Posterior, seed: int) -> Posterior:
     )
 
 
-_LAST_STEP = 2**62  # no run has as many steps, so its numbers are not used again
+_LAST_STEP = 2**32 - 1  # no run has as many steps, so its numbers are not used again
