@@ -3,6 +3,7 @@
 import invdiff.threads  # noqa: F401 - first: it must come before torch
 from invdiff.adaptive import adaptive_ladder
 from invdiff.errors import NotFinite, PriorError, ShapeError
+from invdiff.information import equal_information
 from invdiff.ladder import ddpm, geometric, karras
 from invdiff.noise import Gaussian, Poisson
 from invdiff.posterior import Posterior
@@ -33,6 +34,7 @@ from invdiff.samplers import (
     PiGDM,
     PnPDM,
     REDDiff,
+    SplitSMC,
 )
 
 __all__ = [
@@ -67,8 +69,10 @@ __all__ = [
     "REDDiff",
     "Rng",
     "ShapeError",
+    "SplitSMC",
     "adaptive_ladder",
     "ddpm",
+    "equal_information",
     "geometric",
     "karras",
     "sample",

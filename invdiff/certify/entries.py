@@ -13,6 +13,7 @@ from torch import Tensor
 
 from invdiff.certify.case import Case
 from invdiff.covariance import IsotropicCovariance
+from invdiff.information import equal_information
 from invdiff.posterior import Posterior
 from invdiff.rng import Rng
 from invdiff.sample import sample
@@ -42,10 +43,11 @@ from invdiff.samplers import (
     REDDiff,
     Sampler,
     Skeleton,
+    SplitSMC,
 )
 from invdiff.samplers.afdps import Diffusion, Flow
 
-__all__ = ["Contender", "Entry", "ExactDraws", "entries", "find_entries", "pooled"]
+__all__ = ["Contender", "Entry", "ExactDraws", "entries", "find_entries", "informed", "pooled"]
 
 
 class Contender(Protocol):
@@ -85,7 +87,7 @@ class Entry:
         filters: The fewest of them, since particles are worth less than independent samples.
         one_each: Whether each filter gives one sample, drawn by weight, rather than all particles;
             the samples are independent then, and cost ``particles`` times as much.
-        ladder: Instead of the case's.
+        ladder: Makes the levels of a case; its own if None.
     """
 
     name: str
@@ -94,7 +96,7 @@ class Entry:
     particles: int | None = None
     filters: int = 12
     one_each: bool = False
-    ladder: Callable[[int], Tensor] | None = None
+    ladder: Callable[[Case, int], Tensor] | None = None
     library: str = "invdiff"
 
     def obstacle(self, case: Case) -> str | None:
@@ -105,7 +107,7 @@ class Entry:
     def run(self, case: Case, samples: int, seed: int) -> tuple[Posterior, int]:
         size = self.particles or 1
         filters = samples if self.one_each else max(self.filters, math.ceil(samples / size))
-        levels = (self.ladder or case.ladder)(self.steps)
+        levels = self.ladder(case, self.steps) if self.ladder else case.ladder(self.steps)
         items = len(case.problem)
         # A sampler without weights gets its samples as particles, which then do not interact.
         count, repeats = (size, filters) if self.particles else (samples, 1)
@@ -162,6 +164,12 @@ _WEIGHTED: tuple[Sampler, ...] = (
 )  # fmt: skip
 
 
+def informed(case: Case, steps: int) -> Tensor:
+    """Levels for samplers that weigh by a widened likelihood, from the case's highest."""
+    top = float(case.ladder(steps)[0])
+    return equal_information(case.problem, case.prior, steps, sigma_max=top)
+
+
 def entries() -> dict[str, Contender]:
     """All of them, in the order of the tables."""
     found: tuple[Contender, ...] = (
@@ -170,6 +178,7 @@ def entries() -> dict[str, Contender]:
         *(Entry(type(one).__name__, one, particles=8) for one in _WEIGHTED),
         Entry("AFDPS diffusion", AFDPS(form=Diffusion()), particles=8),
         Entry("AFDPS flow", AFDPS(form=Flow()), particles=8),
+        Entry("SplitSMC", SplitSMC(), 24, particles=32, filters=4, ladder=informed),
         Entry("TDS isotropic", TDS(covariance=IsotropicCovariance()), particles=8),
     )
     return {each.name: each for each in found}

@@ -20,6 +20,7 @@ from invdiff.samplers.pigdm import PiGDM
 from invdiff.samplers.pnp_dm import PnPDM
 from invdiff.samplers.red_diff import REDDiff
 from invdiff.samplers.skeleton import Skeleton
+from invdiff.samplers.split_smc import SplitSMC
 from invdiff.samplers.stsl import STSL
 from invdiff.samplers.svdd import SVDD
 from invdiff.samplers.tds import TDS
@@ -51,4 +52,5 @@ __all__ = [
     "REDDiff",
     "Sampler",
     "Skeleton",
+    "SplitSMC",
 ]

@@ -47,7 +47,7 @@ from invdiff import (
     smc,
 )
 from invdiff.covariance import IsotropicCovariance, TweedieCovariance
-from invdiff.samplers import Sampler, Skeleton, afdps, daps, fk_steering, red_diff
+from invdiff.samplers import Sampler, Skeleton, SplitSMC, afdps, daps, fk_steering, red_diff
 from invdiff.samplers.base import Image
 
 SAMPLERS = {
@@ -77,13 +77,14 @@ SAMPLERS = {
     "pnp-dm": PnPDM(),
     "red-diff": REDDiff(),
     "skeleton": Skeleton(),
+    "split-smc": SplitSMC(sweeps=2, denoising_steps=4, first_steps=6),
     "stsl": STSL(),
     "svdd": SVDD(),
     "tds": TDS(),
     "tds-isotropic": TDS(covariance=IsotropicCovariance(), resampling=smc.Residual()),
     "tmpd": TMPD(),
 }
-COUPLED = (AFDPS, ConjugateTDS, FKC, FKSteering, FPSSMC, MCGDiff, TDS)
+COUPLED = (AFDPS, ConjugateTDS, FKC, FKSteering, FPSSMC, MCGDiff, SplitSMC, TDS)
 LADDER = karras(8, 0.01, 5.0)
 ROUNDING = 1e-10  # batched products of another shape round otherwise; amplified by few steps
 
