@@ -39,8 +39,8 @@ def equal_information(
               \frac{h_i r_i d_i^2}{(r_i + v_i s_i^2)^2} \right) \right)^{1/2}
               \mathrm{d} \ln \sigma, \qquad h_i = \frac{v_i s_i^2}{r_i + v_i s_i^2}.
 
-    Steps have equal shares of its integral, the last one, to 0, among them. For samplers that weigh
-    by such likelihoods, ``SplitSMC`` and ``AFDPS``.
+    Steps have equal shares of its integral, the last one, to 0, among them. For samplers that
+    weigh by such likelihoods, ``SplitSMC`` and ``AFDPS``.
 
     Arguments:
         problem: With a linear operator; at each level, the item whose weights change most counts.
@@ -51,8 +51,8 @@ def equal_information(
         seed: Of the draws.
 
     Raises:
-        ValueError: Less than 2 steps or draws, a level that is not positive and finite, an operator
-            that is zero or whose singular values are out of reach.
+        ValueError: Less than 2 steps or draws, a level that is not positive and finite, an
+            operator that is zero or whose singular values are out of reach.
         TypeError: The operator is not linear.
     """
     top = prior.sigma_max if sigma_max is None else sigma_max

@@ -2,7 +2,7 @@
 
 The moves are those of Wu et al., Principled probabilistic imaging using diffusion models as
 plug-and-play priors, 2024; the frame is that of Del Moral, Doucet and Jasra, Sequential Monte
-Carlo samplers, 2006. Their combination, which needs no density of the prior, is this package's own.
+Carlo samplers, 2006. To combine them, which needs no density of the prior, is this package's own.
 """
 
 from __future__ import annotations
