@@ -58,11 +58,14 @@ class GaussianMixturePrior:
         return values.clamp(min=0), vectors
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        if self._rotated:
+            log_joint, coordinates, gains = self._around_common_axes(x, sigma)
+            share, (means, vectors) = log_joint.softmax(1), self._rotated
+            shrunk = share @ means + gains * (coordinates - share @ means)
+            return (shrunk @ vectors.T).to(x).reshape(x.shape)
         log_joint, coefficients, gains, vectors = self._components(x, sigma)
         share = log_joint.softmax(1)
         shrunk = share[..., None] * coefficients * gains
-        if len(vectors) == 1:  # one rotation for all components
-            shrunk = shrunk.sum(1, keepdim=True)
         clean = share @ self.means.flatten(1).to(x) + torch.einsum("jnm,bjm->bn", vectors, shrunk)
         return clean.reshape(x.shape)
 
@@ -79,9 +82,39 @@ class GaussianMixturePrior:
 
     def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
         """log p(x) of images with noise of level sigma added, (b,)."""
-        log_joint, _, _, _ = self._components(x, sigma)
-        density: Tensor = torch.logsumexp(log_joint, 1)
-        return density
+        known = self._around_common_axes if self._rotated else self._components
+        density: Tensor = torch.logsumexp(known(x, sigma)[0], 1)
+        return density.to(x)
+
+    @cached_property
+    def _rotated(self) -> tuple[Tensor, Tensor] | None:
+        """Means in the axes that all components share, and these axes, if they share them.
+
+        Not if a component is all but flat: then squares of distances must not be expanded.
+        """
+        values, vectors = self._eigen
+        if len(vectors) > 1 or float(values.min()) < 1e-3 * float(values.max()):
+            return None
+        return self.means.flatten(1).double() @ vectors[0], vectors[0]
+
+    def _around_common_axes(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The log of the joint density, (b, components), the coordinates of x and their gains.
+
+        Squared distances are expanded, so that no array is of size (b, components, pixels); in
+        float64, since they are differences of large numbers then.
+        """
+        assert self._rotated is not None
+        means, vectors = (part.to(x.device) for part in self._rotated)
+        values = self._eigen[0].to(x.device)
+        noise = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1, 1)
+        total = values + noise**2  # (1 or b, pixels)
+        coordinates = x.flatten(1).double() @ vectors
+        scaled = coordinates / total
+        quadratic = (coordinates * scaled).sum(1, keepdim=True) - 2 * scaled @ means.T
+        quadratic = quadratic + (1 / total) @ means.square().T
+        log_weights = (self.weights / self.weights.sum()).log().to(total)
+        volume = (2 * math.pi * total).log().sum(1, keepdim=True)
+        return log_weights - 0.5 * (quadratic + volume), coordinates, values / total
 
     def _components(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         values, vectors = (part.to(x) for part in self._eigen)
