@@ -93,7 +93,7 @@ class GaussianMixturePrior:
         Not if a component is all but flat: then squares of distances must not be expanded.
         """
         values, vectors = self._eigen
-        if len(vectors) > 1 or float(values.min()) < 1e-3 * float(values.max()):
+        if len(vectors) > 1 or not float(values.min()) > 1e-3 * float(values.max()):
             return None
         return self.means.flatten(1).double() @ vectors[0], vectors[0]
 
