@@ -6,7 +6,7 @@
 ``sigma``           standard deviation of the noise of *each real component* of k-space
 ``mask``            zeros and ones (rows, columns); optional: where k-space is not zero
 ``maps``            complex coil sensitivities (coils, rows, columns); optional: estimated
-                    from the fully measured centre
+                    from the fully measured centre by ESPIRiT
 ``format_version``  1
 ==================  =================================================================
 """
@@ -23,12 +23,13 @@ import torch
 from invdiff.datasets.npz import read_npz, write_npz
 from invdiff.datasets.sinogram import check_version, read_number
 from invdiff.errors import ShapeError
-from invdiff.operators import CartesianMRI, maps_from_calibration
+from invdiff.operators import CartesianMRI, espirit_maps
 
 __all__ = ["KSpace"]
 
 VERSION = 1
 LIMIT = 2 * 1024**3  # bytes, unpacked
+WIDEST = 32  # central samples for coil maps; more cost time and add nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,16 +59,19 @@ class KSpace:
             )
         if self.mask.dtype.kind not in "biuf" or not np.isin(self.mask, (0, 1)).all():
             raise ValueError("The mask must hold zeros and ones only. Threshold it first.")
-        if not self.mask.any() or (self.kspace * (self.mask == 0)).any():
+        if not self.mask.any():
+            raise ValueError("The mask is empty: it says that nothing was measured. Check it.")
+        if (self.kspace * (self.mask == 0)).any():
             raise ValueError(
-                "k-space is not zero where the mask says that nothing was measured, or the mask "
-                "is empty. Check that both have the same orientation."
+                "k-space is not zero where the mask says that nothing was measured. Check that "
+                "both have the same orientation."
             )
         if self.maps is not None:
             _check_complex("maps", self.maps)
             if self.maps.shape != self.kspace.shape:
                 raise ShapeError(
-                    f"The maps have shape {self.maps.shape}, expected {self.kspace.shape}."
+                    f"The maps have shape {self.maps.shape}, expected {self.kspace.shape}, one "
+                    "per coil on the image's grid. Estimate them from this scan."
                 )
 
     @property
@@ -84,7 +88,9 @@ class KSpace:
         return width
 
     def operator(self) -> CartesianMRI:
-        """The operator of this measurement, with the given maps or those of the centre.
+        """The operator of this measurement, with the given maps or the centre's by ESPIRiT.
+
+        No pixel is cropped: outside of the object the data say that there is no signal.
 
         Raises ValueError if there are no maps and fewer than 8 x 8 central samples.
         """
@@ -97,7 +103,9 @@ class KSpace:
                     f"There are no coil maps, and only {width} x {width} central samples to "
                     "estimate them from, expected at least 8 x 8. Store maps in the file."
                 )
-            maps = maps_from_calibration(torch.from_numpy(self.kspace)[None], width)
+            kernel = min(6, width // 2)
+            samples = torch.from_numpy(self.kspace)[None]
+            maps = espirit_maps(samples, min(width, WIDEST), kernel, crop=0.0).maps
         return CartesianMRI(maps, torch.from_numpy(self.mask.astype(np.float32))[None, None])
 
     def save(self, path: str | Path) -> None:

@@ -7,21 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from invdiff.datasets.hounsfield import hu_to_attenuation
 from invdiff.datasets.kspace import KSpace
+from invdiff.datasets.mri_scene import central_kspace, complex_scene
+from invdiff.datasets.photon_counts import simulate_counts
 from invdiff.datasets.sinogram import Sinogram
 from invdiff.operators import (
     ParallelBeamCT,
-    ParallelBeamGeometry,
-    Projection,
     birdcage_maps,
     cartesian_mask,
 )
-from invdiff.operators.cartesian_mri import fft2c, ifft2c
-from invdiff.operators.ct_matrix import project_once
 
 __all__ = ["SimulatedCT", "SimulatedMRI", "simulate_ct", "simulate_mri"]
 
@@ -49,45 +45,46 @@ def simulate_ct(
     water: float,
     seed: int,
     finer: int = 4,
+    electronic: float = 0.0,
 ) -> SimulatedCT:
-    r"""A parallel-beam scan of an image (rows, columns) in Hounsfield units.
+    r"""A parallel-beam scan of an image (rows, columns) in Hounsfield units, as line integrals.
 
-    The image is interpolated linearly to pixels ``finer`` times smaller and projected along
-    strips as wide as a detector, whereas reconstruction interpolates along thin rays on the given
-    grid (no inverse crime). Detectors are as wide as the given pixels and cover the diagonal;
-    ``views`` cover [0, pi). Attenuations below zero are set to zero. Then
+    ``simulate_counts`` with detectors as wide as the given pixels that cover the diagonal, and
+    ``views`` over [0, pi); attenuations below zero are set to zero. The counts N (never below
+    one) become
 
-    .. math:: N \sim \mathrm{Poisson}(I_0 e^{-p}), \quad y = \ln(I_0 / \max(N, 1)),
-              \quad \sigma = 1 / \sqrt{\max(N, 1)}
+    .. math:: y = \ln(I_0 / N), \quad \sigma^2 = (N + s_e^2) / N^2.
 
-    with ``photons`` :math:`I_0` per ray, keyed by ``seed``. ``pixel_size`` is in mm, ``water``
-    in 1/mm. Raises what ``hu_to_attenuation`` and ``ParallelBeamCT`` raise.
+    Warns if more than one ray in a thousand has no photon.
+
+    Arguments:
+        hu: The image in Hounsfield units.
+        pixel_size: Of the image, mm.
+        views: How many.
+        photons: :math:`I_0` of every ray.
+        water: The attenuation of water in 1/mm; see ``water_attenuation``.
+        seed: Of the noise.
+        finer: How many times smaller the simulation's pixels are.
+        electronic: :math:`s_e`, the standard deviation of the detector's own noise, in counts.
+
+    Raises what ``hu_to_attenuation``, ``ParallelBeamCT`` and ``simulate_counts`` raise.
     """
     attenuation = np.maximum(hu_to_attenuation(hu, water), 0)
     rows, columns = attenuation.shape
-    coarse = ParallelBeamCT((rows, columns), views, pixel_size).geometry
-    fine = ParallelBeamGeometry(
-        (rows * finer, columns * finer),
-        coarse.angles,
-        pixel_size / finer,
-        coarse.detectors,
-        coarse.detector_spacing,
-        Projection.STRIP,
-    )
-    integrals = project_once(fine, _enlarge(attenuation, finer).numpy()).astype(np.float64)
-    generator = np.random.Generator(np.random.Philox(seed))
-    drawn = generator.poisson(photons * np.exp(-integrals))
-    counts = np.maximum(drawn, 1).astype(np.float64)
+    geometry = ParallelBeamCT((rows, columns), views, pixel_size).geometry
+    made = simulate_counts(attenuation[None], geometry, photons, [seed], electronic, finer)
+    data = made.noise.log_data(made.counts)
+    sigma = torch.as_tensor(data.noise.sigma)
     sinogram = Sinogram(
-        np.log(photons / counts).astype(np.float32),
-        (1 / np.sqrt(counts)).astype(np.float32),
-        np.array(coarse.angles),
-        coarse.detector_spacing,
-        coarse.image_shape,
+        data.y[0, 0].float().numpy(),
+        sigma[0, 0].float().numpy(),
+        math.pi * np.arange(views) / views,
+        pixel_size,
+        (rows, columns),
         pixel_size,
         water,
     )
-    return SimulatedCT(sinogram, float((drawn < 1).mean()))
+    return SimulatedCT(sinogram, float(data.starved[0]))
 
 
 def simulate_mri(
@@ -112,50 +109,15 @@ def simulate_mri(
         ShapeError, TypeError or ValueError: If the image is not a finite real (rows, columns)
             array, or the sampling pattern is impossible (``cartesian_mask``).
     """
-    image = np.asarray(magnitude)
-    if image.ndim != 2 or image.dtype.kind not in "fiu" or not np.isfinite(image).all():
-        raise ValueError(
-            f"The image has shape {image.shape} and dtype {image.dtype}; expected a finite real "
-            "array (rows, columns)."
-        )
-    rows, columns = image.shape
     generator = np.random.Generator(np.random.Philox(seed))
+    scene, truth = complex_scene(magnitude, phase, generator)
+    rows, columns = truth.shape[2:]
     pattern = cartesian_mask((rows, columns), acceleration, center_fraction, seed)
-    fine = _enlarge(image, 2).to(torch.float64)
-    angle = phase * _smooth_field(fine.shape[0], fine.shape[1], generator)
-    complex_fine = torch.polar(fine, angle)[None, None]
     maps = birdcage_maps(coils, 2 * rows, 2 * columns).to(torch.complex128)
-    clean = _centre(fft2c(maps * complex_fine))
+    clean = central_kspace(maps * scene)
     parts = generator.standard_normal((2, coils, rows, columns)) * noise
     noisy = clean[0] + torch.complex(*torch.from_numpy(parts))
     kspace = (pattern.mask[0] * noisy).to(torch.complex64)
-    truth = ifft2c(_centre(fft2c(complex_fine)))[0, 0].to(torch.complex64)
     measured = KSpace(kspace.numpy(), noise, pattern.mask[0, 0].numpy().astype(bool))
-    return SimulatedMRI(measured, truth.numpy(), pattern.acceleration)
-
-
-def _enlarge(image: np.ndarray, factor: int) -> Tensor:
-    """Linear interpolation between pixel centres; the outermost half pixels are constant."""
-    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32))[None, None]
-    return interpolate(pixels, scale_factor=factor, mode="bilinear", align_corners=False)[0, 0]
-
-
-def _centre(kspace: Tensor) -> Tensor:
-    """The inner half of k-space, scaled so that images keep their values."""
-    rows, columns = kspace.shape[-2] // 2, kspace.shape[-1] // 2
-    top, left = rows - rows // 2, columns - columns // 2
-    return kspace[..., top : top + rows, left : left + columns] / 2
-
-
-def _smooth_field(rows: int, columns: int, generator: np.random.Generator) -> Tensor:
-    """Waves of up to two periods per image with random amplitudes, standard deviation one."""
-    y = np.arange(rows)[:, None] / rows
-    x = np.arange(columns)[None, :] / columns
-    field = np.zeros((rows, columns))
-    for down in range(3):
-        for right in range(3):
-            amplitude, shift = generator.standard_normal(), generator.uniform(0, 2 * math.pi)
-            wave = np.cos(math.pi * (down * y + right * x) + shift)
-            field += amplitude / (1 + down**2 + right**2) * wave
-    field -= field.mean()
-    return torch.from_numpy(field / field.std())
+    image = truth[0, 0].to(torch.complex64).numpy()
+    return SimulatedMRI(measured, image, pattern.acceleration)

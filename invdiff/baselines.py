@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from invdiff.data_term import curvature_bound, data_precision
 from invdiff.linalg import expand, inner, squared_norm
 from invdiff.operators.base import Operator
 
@@ -40,7 +41,7 @@ def tv_objective(
     operator: Operator, y: Tensor, sigma: float | Tensor, weight: float, x: Tensor
 ) -> Tensor:
     r""":math:`\frac12 \|(A x - y) / \sigma\|^2 + w\, \mathrm{TV}(x)` per row, (b,)."""
-    misfit = squared_norm((operator(x) - y) * _precision(operator, y, sigma).sqrt())
+    misfit = squared_norm((operator(x) - y) * data_precision(operator, y, sigma).sqrt())
     return misfit / 2 + weight * total_variation(x)
 
 
@@ -80,16 +81,16 @@ def tv(
             f"{operator} is not linear, or its images are not real with three axes. "
             "Compose it with AsComplex for complex images."
         )
-    precision = _precision(operator, y, sigma)
+    precision = data_precision(operator, y, sigma)
     if not (weight > 0 and bool(torch.isfinite(precision).all())):
         raise ValueError(f"weight is {weight}; expected weight > 0 and sigma > 0, both finite.")
-    step = 1 / _lipschitz(operator, precision, y)
-    x = torch.zeros_like(operator.adjoint(y))
+    hessian, matched = operator.normal(precision), operator.adjoint(precision * y)
+    step = 1 / curvature_bound(hessian, matched)
+    x = torch.zeros_like(matched)
     dual = torch.zeros_like(_gradient(x))
     ahead, momentum = x, torch.ones_like(step)
     for _ in range(iterations):
-        slope = operator.adjoint(precision * (operator(ahead) - y))
-        target = ahead - expand(step, x) * slope
+        target = ahead - expand(step, x) * (hessian(ahead) - matched)
         new, dual = _denoise(target, weight * step, dual, nonnegative)
         # Momentum that points uphill is dropped, row by row.
         uphill = inner(ahead - new, new - x) > 0
@@ -120,26 +121,6 @@ def tune_tv_weight(
         x = tv(operator, y, sigma, weight, iterations, nonnegative)
         errors[weight] = (x - truth).square().mean().item()
     return TunedWeight(min(errors, key=lambda weight: errors[weight]), errors)
-
-
-def _precision(operator: Operator, y: Tensor, sigma: float | Tensor) -> Tensor:
-    """One over sigma squared, real, zero where nothing was measured."""
-    like = y.real if y.is_complex() else y
-    precision = torch.as_tensor(sigma, dtype=like.dtype, device=like.device) ** -2
-    observed = operator.observed
-    return precision if observed is None else precision * observed.to(like)
-
-
-def _lipschitz(operator: Operator, precision: Tensor, y: Tensor, iterations: int = 40) -> Tensor:
-    """The largest eigenvalue of A* W A of each row, by the power method, 5 % for safety."""
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(1, *operator.domain, generator=generator, dtype=torch.float64)
-    x = start.to(operator.adjoint(y)).expand(len(y), *operator.domain)
-    size = squared_norm(x)
-    for _ in range(iterations):
-        x = operator.adjoint(precision * operator(x / expand(size.sqrt(), x)))
-        size = squared_norm(x)
-    return 1.05 * size.sqrt()
 
 
 def _denoise(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from invdiff.errors import NotFinite
+from invdiff.inspection.command import check_prior
 
 if TYPE_CHECKING:
     from invdiff.demos.case import Case
@@ -55,6 +56,9 @@ Rows = Annotated[
 Resume = Annotated[
     Path | None, typer.Option("--checkpoint", help="A folder in which a killed run is continued.")
 ]
+Slice = Annotated[
+    int | None, typer.Option("--slice", min=0, help="Of a raw file; the middle one if omitted.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead.")]
 
 
@@ -91,16 +95,18 @@ def recon(
     rows: Rows = None,
     checkpoint: Resume = None,
     as_json: Json = False,
+    index: Slice = None,
 ) -> None:
     """Reconstruct a measurement from a file. No ground truth is needed.
 
     ct: an npz file with a parallel-beam sinogram, its geometry and its noise.
-    mri: an npz file with Cartesian multi-coil k-space and its noise.
+    mri: an npz file with Cartesian multi-coil k-space and its noise, or a raw HDF5 file in
+    fastMRI's layout.
     """
     started = time.perf_counter()
     folder = out or Path(f"invdiff-recon-{modality.value}")  # a file name may name a patient
     _check_folder(folder)
-    case = _read(modality, file, steps)
+    case = _read(modality, file, steps, index)
     _run(case, folder, samples, seed, rows, checkpoint, as_json, started)
 
 
@@ -146,6 +152,9 @@ def info(as_json: Json = False) -> None:
     typer.echo(json.dumps(facts, indent=2) if as_json else about_text(facts))
 
 
+app.command()(check_prior)
+
+
 def _demos() -> dict[Task, Callable[[int, int], Case]]:
     from invdiff.demos.ct import ct_demo
     from invdiff.demos.mri import mri_demo
@@ -154,16 +163,18 @@ def _demos() -> dict[Task, Callable[[int, int], Case]]:
     return {Task.ct: ct_demo, Task.mri: mri_demo, Task.inpaint: inpaint_demo, Task.sr: sr_demo}
 
 
-def _read(modality: Modality, file: Path, steps: int) -> Case:
+def _read(modality: Modality, file: Path, steps: int, index: int | None) -> Case:
     if modality is Modality.ct:
+        if index is not None:
+            raise ValueError("--slice belongs to raw MRI files. A sinogram is one slice.")
         from invdiff.datasets.sinogram import Sinogram
         from invdiff.demos.ct import ct_case
 
         return ct_case(Sinogram.load(file), steps, "CT reconstruction")
-    from invdiff.datasets.kspace import KSpace
-    from invdiff.demos.mri import mri_case
+    from invdiff.demos.mri import mri_case, read_kspace
 
-    return mri_case(KSpace.load(file), steps, "MRI reconstruction")
+    kspace, notes = read_kspace(file, index)
+    return mri_case(kspace, steps, "MRI reconstruction", notes=notes)
 
 
 def _run(
@@ -202,6 +213,6 @@ def main() -> None:
     """Run the command line: errors become one clear message and exit status 1."""
     try:
         app()
-    except (ValueError, TypeError, OSError, NotFinite, KeyError) as error:
+    except (ValueError, TypeError, OSError, ImportError, NotFinite, KeyError) as error:
         sys.stderr.write(f"invdiff: error: {error}\n")
         sys.exit(1)

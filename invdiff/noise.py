@@ -61,22 +61,12 @@ class Gaussian:
         sigma = torch.as_tensor(self.sigma)
         if not bool((torch.isfinite(sigma) & (sigma > 0)).all()):
             raise ValueError(
-                f"sigma is {self._shown()}, expected positive and finite numbers. Give the "
+                f"sigma is {show(self.sigma)}, expected positive and finite numbers. Give the "
                 "standard deviation of the noise in the units of the measurement."
             )
 
     def check(self, y: Tensor) -> None:
-        if isinstance(self.sigma, Tensor) and self.sigma.ndim:
-            given, expected = tuple(self.sigma.shape), tuple(y.shape)
-            fits = len(given) == len(expected) and all(
-                a in (1, b) for a, b in zip(given, expected, strict=True)
-            )
-            if not fits:  # fewer axes would align with the last ones: items taken for pixels
-                raise ValueError(
-                    f"sigma has shape {given}, which does not fit the measurement {expected}: "
-                    "give it as many axes, each of size 1 or that of the measurement. "
-                    "Lead with 1 (shared) or the item axis."
-                )
+        require_fit("sigma", self.sigma, y)
 
     def center(self, y: Tensor) -> Tensor:
         return y
@@ -92,22 +82,14 @@ class Gaussian:
         return normaliser - 0.5 * weight * (y - mean).abs().square()
 
     def rows(self, index: Tensor) -> Gaussian:
-        if isinstance(self.sigma, Tensor) and self.sigma.ndim and self.sigma.shape[0] != 1:
-            return Gaussian(self.sigma[index.to(self.sigma.device)])
-        return self
+        chosen = rows_of(self.sigma, index)
+        return self if chosen is self.sigma else Gaussian(chosen)
 
     def to(self, device: torch.device | str) -> Gaussian:
         return Gaussian(self.sigma.to(device)) if isinstance(self.sigma, Tensor) else self
 
-    def _shown(self) -> str:
-        if not isinstance(self.sigma, Tensor):
-            return repr(self.sigma)
-        digest = hashlib.sha256(self.sigma.detach().cpu().contiguous().numpy().tobytes())
-        ends = f"{float(self.sigma.min()):.4g}..{float(self.sigma.max()):.4g}"
-        return f"Tensor({ends}, shape={tuple(self.sigma.shape)}, sha256={digest.hexdigest()[:12]})"
-
     def __repr__(self) -> str:
-        return f"Gaussian(sigma={self._shown()})"
+        return f"Gaussian(sigma={show(self.sigma)})"
 
 
 @dataclass(frozen=True)
@@ -153,6 +135,36 @@ class Poisson:
 
     def to(self, device: torch.device | str) -> Poisson:
         return self
+
+
+def require_fit(name: str, value: float | Tensor, y: Tensor) -> None:
+    """Raises ValueError if a parameter of noise does not broadcast, axis by axis, to y."""
+    given, expected = tuple(torch.as_tensor(value).shape), tuple(y.shape)
+    fits = len(given) == len(expected) and all(
+        a in (1, b) for a, b in zip(given, expected, strict=True)
+    )
+    if given and not fits:  # fewer axes would align with the last ones: items taken for pixels
+        raise ValueError(
+            f"{name} has shape {given}, which does not fit the measurement {expected}: "
+            "give it as many axes, each of size 1 or that of the measurement. "
+            "Lead with 1 (shared) or the item axis."
+        )
+
+
+def rows_of(value: float | Tensor, index: Tensor) -> float | Tensor:
+    """A parameter's rows; the parameter itself if it is shared."""
+    if isinstance(value, Tensor) and value.ndim and value.shape[0] != 1:
+        return value[index.to(value.device)]
+    return value
+
+
+def show(value: float | Tensor) -> str:
+    """A parameter in a ``repr``: the number, or the tensor's range, shape and SHA-256."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    digest = hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes())
+    ends = f"{float(value.min()):.4g}..{float(value.max()):.4g}"
+    return f"Tensor({ends}, shape={tuple(value.shape)}, sha256={digest.hexdigest()[:12]})"
 
 
 def require_finite(y: Tensor, what: str) -> None:

@@ -89,6 +89,14 @@ class Operator(ABC):
         self._check(y, self.range, self.complex_range, "measurement")
         return self._adjoint(y)
 
+    def normal(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        r"""The map :math:`x \mapsto A^* W A x` on (b, *domain), for solvers that repeat it.
+
+        W are real weights that broadcast to (b, *range), such as ``Problem.precision``. An
+        operator that has a shorter way than ``adjoint(weight * A(x))`` prepares it here, once.
+        """
+        return lambda x: self._adjoint(weight * self._forward(x))
+
     @property
     def H(self) -> Adjoint:
         """The adjoint as an operator."""
@@ -271,6 +279,10 @@ class Composition(Operator):
         inside = self.inner.bounds(low, high)
         return None if inside is None else self.outer.bounds(*inside)
 
+    def normal(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        outer = self.outer.normal(weight)
+        return lambda x: self.inner._adjoint(outer(self.inner._forward(x)))
+
     def _forward(self, x: Tensor) -> Tensor:
         return self.outer._forward(self.inner._forward(x))
 
@@ -319,6 +331,9 @@ class Scaled(Operator):
             return None
         ends = sorted(self.factor * end for end in inside)
         return ends[0], ends[1]
+
+    def normal(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        return self.operator.normal(self.factor**2 * weight)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.factor * self.operator._forward(x)

@@ -12,10 +12,19 @@ import math
 import torch
 from torch import Tensor
 
-from invdiff.errors import ShapeError
+from invdiff.errors import NotFinite, ShapeError
 from invdiff.operators.cartesian_mri import ifft2c
 
-__all__ = ["birdcage_maps", "maps_from_calibration"]
+__all__ = [
+    "birdcage_maps",
+    "calibration_block",
+    "central_block",
+    "centre",
+    "embed",
+    "maps_from_calibration",
+    "relative_to_virtual_coil",
+    "virtual_coil",
+]
 
 
 def birdcage_maps(coils: int, height: int, width: int, radius: float = 1.5) -> Tensor:
@@ -45,34 +54,89 @@ def maps_from_calibration(kspace: Tensor, width: int) -> Tensor:
 
     Raises:
         ShapeError: If k-space has not four axes or the centre is wider than k-space.
-        ValueError: If the centre holds no signal.
+        TypeError: If k-space is not complex.
+        NotFinite: If the centre has NaN or infinite samples.
+        ValueError: If the centre has samples that were not measured.
+    """
+    block = calibration_block(kspace, width)
+    block = block / block.abs().amax(dim=(1, 2, 3), keepdim=True)  # or squares of 1e-25 vanish
+    window = _hann(width, kspace.device).to(kspace.real.dtype)
+    images = ifft2c(embed(block * window, *kspace.shape[2:]))
+    rss = images.abs().square().sum(1, keepdim=True).sqrt()
+    peak = rss.amax(dim=(1, 2, 3), keepdim=True)
+    return relative_to_virtual_coil(images / rss.clamp_min(1e-6 * peak), virtual_coil(block))
+
+
+def calibration_block(kspace: Tensor, width: int) -> Tensor:
+    """The central (b, coils, width, width) samples, which must all have been measured.
+
+    Raises what ``maps_from_calibration`` raises.
+    """
+    block = central_block(kspace, width)
+    missing = int((block == 0).all(1).sum())
+    if missing:
+        raise ValueError(
+            f"{missing} of the central {width} x {width} samples of k-space are zero in every "
+            "coil; expected measured calibration lines. Check the mask, the width (a smaller "
+            "one?) and the centring."
+        )
+    return block
+
+
+def central_block(kspace: Tensor, width: int) -> Tensor:
+    """The central (b, coils, width, width) samples, zero where nothing was measured.
+
+    Raises what ``maps_from_calibration`` raises, except for missing samples.
     """
     if kspace.ndim != 4 or not 2 <= width <= min(kspace.shape[2:]):
         raise ShapeError(
             f"k-space has shape {tuple(kspace.shape)} and the calibration width is {width}; "
             "expected (items, coils, height, width) and 2 <= width <= height, width."
         )
-    height, columns = kspace.shape[2:]
-    top, left = height // 2 - width // 2, columns // 2 - width // 2
-    centre = torch.zeros_like(kspace)
-    inside = (slice(None), slice(None), slice(top, top + width), slice(left, left + width))
-    centre[inside] = kspace[inside] * _hann(width, kspace.device).to(kspace.real.dtype)
-    images = ifft2c(centre)
-    rss = images.abs().square().sum(1, keepdim=True).sqrt()
-    peak = rss.amax(dim=(1, 2, 3), keepdim=True)
-    if not bool((peak > 0).all()):
-        raise ValueError(
-            f"The central {width} x {width} samples of k-space are zero in a row; expected "
-            "measured calibration lines. Check the mask, the width and the centring."
+    if not kspace.is_complex():
+        raise TypeError(
+            f"k-space has dtype {kspace.dtype}, expected complex numbers. Two real channels "
+            "become complex with torch.complex(real, imaginary)."
         )
-    # A relative floor: k-space comes at any scale, 1e-7 included.
-    maps = images / rss.clamp_min(1e-6 * peak)
-    flat = images.flatten(2)
-    _, vectors = torch.linalg.eigh(flat @ flat.mH)
-    weights = vectors[:, :, -1]
-    weights = weights * torch.exp(-1j * weights[:, :1].angle())
-    virtual = (weights.conj()[:, :, None, None] * images).sum(1, keepdim=True)
+    block = centre(kspace, width)
+    if not bool(torch.isfinite(block).all()):
+        raise NotFinite(
+            f"The central {width} x {width} samples of k-space have NaN or infinite values; "
+            "expected finite numbers. Set samples that were not measured to zero."
+        )
+    return block
+
+
+def embed(block: Tensor, height: int, width: int) -> Tensor:
+    """Central samples (..., w, w) in a k-space (..., height, width) of zeros."""
+    whole = block.new_zeros(*block.shape[:-2], height, width)
+    centre(whole, block.shape[-1]).copy_(block)
+    return whole
+
+
+def relative_to_virtual_coil(maps: Tensor, weights: Tensor) -> Tensor:
+    """Maps (b, coils, h, w) with the phase that makes the virtual coil's map real, positive."""
+    virtual = (weights.conj()[:, :, None, None] * maps).sum(1, keepdim=True)
     return maps * torch.exp(-1j * virtual.angle())
+
+
+def virtual_coil(block: Tensor) -> Tensor:
+    """The weights (b, coils) of the combination of coils with the most energy in a block.
+
+    They are the first eigenvector of the covariance of the Hann-weighted samples, turned so that
+    the first coil's weight is real: where that one vanishes, any other turn would do as well.
+    """
+    window = _hann(block.shape[-1], block.device)
+    samples = (block.to(torch.complex128) * window).flatten(2)
+    _, vectors = torch.linalg.eigh(samples @ samples.mH)
+    weights: Tensor = vectors[:, :, -1]
+    return (weights * torch.exp(-1j * weights[:, :1].angle())).to(block.dtype)
+
+
+def centre(kspace: Tensor, width: int) -> Tensor:
+    """A view of the central samples of the last two axes."""
+    top, left = (n // 2 - width // 2 for n in kspace.shape[-2:])
+    return kspace[..., top : top + width, left : left + width]
 
 
 def _hann(width: int, device: torch.device) -> Tensor:

@@ -1,64 +1,54 @@
-"""Filtered backprojection, the classical reconstruction of complete scans.
+"""Filtered backprojection, the classical reconstruction of complete scans in the plane.
 
 References:
     | Principles of Computerized Tomographic Imaging, chapter 3 (Kak and Slaney, 1988)
     | https://engineering.purdue.edu/~malcolm/pct/
+    | Reconstruction algorithm for fan beam with a displaced center-of-rotation
+      (Gullberg, Crawford and Tsui, 1986)
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
-from invdiff.operators.parallel_beam_ct import ParallelBeamCT
+from invdiff.operators.ct import RayTransform
+from invdiff.operators.ct_analytic import filtered_backprojection
+from invdiff.operators.ct_windows import Window, ram_lak
 
-__all__ = ["fbp", "hann", "ram_lak"]
-
-
-def ram_lak(frequency: Tensor) -> Tensor:
-    """No window: the plain ramp, sharp and noisy. ``frequency`` is 1 at Nyquist."""
-    return torch.ones_like(frequency)
-
-
-def hann(frequency: Tensor) -> Tensor:
-    """The Hann window, zero at Nyquist (``frequency`` 1): smoother and less noisy."""
-    return 0.5 * (1 + torch.cos(math.pi * frequency))
+__all__ = ["fbp"]
 
 
 def fbp(
-    operator: ParallelBeamCT, y: Tensor, window: Callable[[Tensor], Tensor] = ram_lak
+    operator: RayTransform, y: Tensor, window: Window = ram_lak, incomplete: bool = False
 ) -> Tensor:
-    r"""Attenuations in 1/mm, (b, 1, rows, columns), from line integrals (b, 1, views, detectors).
+    r"""Attenuations in 1/mm, (b, 1, rows, columns), from line integrals (b, 1, views, cells).
 
-    .. math:: x = \frac{\pi}{\text{views}} \frac{s}{p^2} A^* (h * y)
+    .. math:: x = \sum_v \frac{m_v^2}{D} \, \big(h * (w \cdot c \cdot y)_v\big)(u_v(x))
 
-    with the ramp h, the detector spacing s and the pixel size p: the columns of A sum to p^2 / s
-    per view, so :math:`s / p^2 A^*` interpolates. Views must cover a half turn (or whole turns)
-    evenly: the weight of every view is the same. Raises ShapeError if y does not fit.
+    with the ramp h, the rays' weights w (``ct_weights``: any angles, whole turns and short scans,
+    displaced detectors), and for a source on a circle the magnification m, the distance D from
+    the source to the detector and c the distance from the source to where the ray passes the
+    axis; all one for parallel rays. Lines and arcs of cells, with offsets and lateral shifts.
+    Uses the operator's geometry alone: no matrix is built.
+
+    Arguments:
+        operator: A ``CTOperator`` or ``ParallelBeamCT`` of images.
+        y: The measurement.
+        window: ``ram_lak``, ``shepp_logan``, ``cosine``, ``hann``, or any function of the
+            frequency (1 at Nyquist).
+        incomplete: Whether to reconstruct also when angles or sides of the image were not seen:
+            what is missing counts as zero, which leaves streaks and too small values.
+
+    Raises:
+        ShapeError: If y does not fit.
+        ValueError: If the scan is of a volume, not circular, or (unless ``incomplete``) does not
+            see the image's inner circle in whole and under all angles.
     """
     geometry = operator.geometry
-    operator._check(y, operator.range, False, "measurement")
-    filtered = _filter(y, geometry.detector_spacing, window)
-    scale = math.pi / len(geometry.angles) * geometry.detector_spacing / geometry.pixel_size**2
-    return scale * operator.adjoint(filtered)
-
-
-def _filter(y: Tensor, spacing: float, window: Callable[[Tensor], Tensor]) -> Tensor:
-    """The ramp along the last axis, from its samples in space and zero-padded.
-
-    A ramp sampled in frequency would lose its zero mean to the finite detector (cupping).
-    """
-    detectors = y.shape[-1]
-    size = 2 ** math.ceil(math.log2(2 * detectors))
-    n = torch.arange(size, dtype=torch.float64, device=y.device)
-    n = torch.minimum(n, size - n)
-    ramp = torch.where(n % 2 == 1, -1 / (math.pi * n.clamp_min(1) * spacing) ** 2, 0.0)
-    ramp[0] = 1 / (2 * spacing) ** 2
-    response = spacing * torch.fft.rfft(ramp).real
-    response = response * window(torch.linspace(0, 1, len(response), dtype=torch.float64).to(n))
-    spectrum = torch.fft.rfft(y, n=size) * response.to(y.dtype)
-    filtered: Tensor = torch.fft.irfft(spectrum, n=size)[..., :detectors]
-    return filtered
+    if geometry.dimensions != 2:
+        raise ValueError(
+            f"The images have shape {geometry.image_shape}, but filtered backprojection is for "
+            "single slices. Use fdk for a cone beam."
+        )
+    operator._check(y, operator.range, operator.complex_range, "measurement")
+    return filtered_backprojection(geometry, y, window, incomplete)

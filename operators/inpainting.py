@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from invdiff.errors import ShapeError
 from invdiff.operators.base import Operator
+from invdiff.operators.inpainting_masks import Seed, box_mask, random_pixel_mask
 
 __all__ = ["Inpainting"]
 
@@ -23,7 +22,8 @@ class Inpainting(Operator):
     ``observed`` tells them apart from measured zeros.
 
     Arguments:
-        mask: Zeros and ones, (1 or b, channels, height, width). A mask that all channels share is
+        mask: Zeros and ones, (1 or b, channels, height, width), such as the functions of
+            ``inpainting_masks`` draw. A mask that all channels share is
             ``mask.expand(-1, 3, -1, -1)``.
 
     Raises:
@@ -46,18 +46,9 @@ class Inpainting(Operator):
             )
 
     @classmethod
-    def random(cls, shape: tuple[int, int, int], keep: float, seed: int) -> Self:
-        """Keeps round(keep * height * width) pixels, in all channels of (channels, height, width).
-
-        Raises ValueError if ``keep`` is not in (0, 1].
-        """
-        if not 0 < keep <= 1:
-            raise ValueError(f"keep is {keep}, but must be a share of the pixels, in (0, 1].")
-        channels, height, width = shape
-        order = np.random.Generator(np.random.Philox(seed)).permutation(height * width)
-        mask = torch.zeros(height * width, dtype=torch.bool)
-        mask[torch.from_numpy(order[: max(1, round(keep * height * width))])] = True
-        return cls(mask.reshape(1, 1, height, width).repeat(1, channels, 1, 1))
+    def random(cls, shape: tuple[int, int, int], keep: float, seed: Seed) -> Self:
+        """Keeps random pixels: ``random_pixel_mask``."""
+        return cls(random_pixel_mask(shape, keep, seed))
 
     @classmethod
     def box(
@@ -66,21 +57,13 @@ class Inpainting(Operator):
         size: tuple[int, int],
         corner: tuple[int, int] | None = None,
     ) -> Self:
-        """Hides a box of ``size`` (rows, columns) whose upper left pixel is ``corner``.
+        """Hides a box: ``box_mask``."""
+        return cls(box_mask(shape, size, corner))
 
-        The box is centred if ``corner`` is None. Raises ValueError if it leaves the image.
-        """
-        channels, height, width = shape
-        top, left = corner or ((height - size[0]) // 2, (width - size[1]) // 2)
-        inside = 0 <= top <= top + size[0] <= height and 0 <= left <= left + size[1] <= width
-        if not inside or min(size) < 1:
-            raise ValueError(
-                f"The box of {size} pixels at {(top, left)} does not fit into the image of "
-                f"{(height, width)} pixels. Choose a smaller box or another corner."
-            )
-        mask = torch.ones(1, channels, height, width, dtype=torch.bool)
-        mask[:, :, top : top + size[0], left : left + size[1]] = False
-        return cls(mask)
+    @property
+    def kept(self) -> Tensor:
+        """The share of the pixels that is measured, (1 or b,)."""
+        return self.mask.flatten(1).double().mean(1)
 
     @property
     def domain(self) -> tuple[int, ...]:

@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-from torch import Tensor
-
-from invdiff.operators.base import Operator
-from invdiff.operators.ct_geometry import ParallelBeamGeometry, Projection
-from invdiff.operators.ct_matrix import MatrixPair, system_matrix
+from invdiff.operators.ct import RayTransform
+from invdiff.operators.ct_backend import Backend
+from invdiff.operators.ct_geometry import Geometry
+from invdiff.operators.ct_kernel import Projection
 
 __all__ = ["ParallelBeamCT"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ParallelBeamCT(Operator):
+class ParallelBeamCT(RayTransform):
     r"""Line integrals :math:`(A x)_{\theta u} = \int x \,\mathrm{d}l` along parallel rays.
 
+    ``CTOperator(Geometry.parallel(...))`` with fewer words, and with every number in its repr.
     Images (1, rows, columns) are attenuations in 1/mm, measurements (1, views, detectors) are
     dimensionless. Row 0 is +y; the ray of detector u is x cos(theta) + y sin(theta) = u, and
-    angles run counter-clockwise (``ParallelBeamGeometry``). The adjoint is exact.
+    angles run counter-clockwise.
 
     Arguments:
         image_shape: Rows and columns of the image.
         views: How many, equally spaced over [0, pi); or the angles themselves in radians.
-        pixel_size: The side of a pixel in mm; pixels are square.
+        pixel_size: The side of a pixel in mm; or its spacing (between rows, between columns).
         detectors: How many; None takes as many as cover the diagonal of the image, so that no
             pixel leaves the view under any angle.
-        detector_spacing: In mm; None takes the size of a pixel.
+        detector_spacing: In mm; None takes the (smaller) size of a pixel.
         kernel: How a ray meets the pixels.
+        backend: What computes the products; None: ``chosen`` says, for the device of the data.
 
     Raises:
-        ShapeError, ValueError: If the geometry is not one; see ``ParallelBeamGeometry``.
+        ShapeError, ValueError: If the geometry is not one (``Geometry.parallel``), or the
+            backend cannot compute it.
     """
 
     image_shape: tuple[int, int]
     views: int | tuple[float, ...]
-    pixel_size: float
+    pixel_size: float | tuple[float, float]
     detectors: int | None = None
     detector_spacing: float | None = None
     kernel: Projection = Projection.LINEAR
+    backend: Backend | None = None
 
     def __post_init__(self) -> None:
         def settle(name: str, value: object) -> None:
@@ -53,48 +54,18 @@ class ParallelBeamCT(Operator):
         if not isinstance(self.views, int):
             settle("views", tuple(float(angle) for angle in self.views))
         if self.detector_spacing is None:
-            settle("detector_spacing", self.pixel_size)
-        if self.detectors is None:
-            covering = self._geometry(1).diagonal() / self._geometry(1).detector_spacing
-            settle("detectors", math.ceil(covering))
-        self._geometry(self.detectors or 0)
-
-    def _geometry(self, detectors: int) -> ParallelBeamGeometry:
-        angles = self.views
-        if isinstance(angles, int):
-            angles = tuple(math.pi * view / angles for view in range(angles))
-        assert self.detector_spacing is not None
-        return ParallelBeamGeometry(
-            self.image_shape,
-            angles,
-            self.pixel_size,
-            detectors,
-            self.detector_spacing,
-            self.kernel,
-        )
+            size = self.pixel_size
+            settle("detector_spacing", min(size) if isinstance(size, tuple) else size)
+        settle("detectors", self.geometry.detectors[0])
+        self._check_backend()
 
     @cached_property
-    def geometry(self) -> ParallelBeamGeometry:
-        """Where rays and pixels are, with every default settled."""
-        assert self.detectors is not None
-        return self._geometry(self.detectors)
-
-    @property
-    def domain(self) -> tuple[int, ...]:
-        return (1, *self.image_shape)
-
-    @property
-    def range(self) -> tuple[int, ...]:
-        return (1, len(self.geometry.angles), self.geometry.detectors)
-
-    def _matrices(self, like: Tensor) -> MatrixPair:
-        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        return system_matrix(self.geometry, dtype, like.device)
-
-    def _forward(self, x: Tensor) -> Tensor:
-        pair = self._matrices(x)
-        return pair(x.to(pair.matrix.dtype).flatten(1)).reshape(-1, *self.range).to(x.dtype)
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        pair = self._matrices(y)
-        return pair.T(y.to(pair.matrix.dtype).flatten(1)).reshape(-1, *self.domain).to(y.dtype)
+    def geometry(self) -> Geometry:  # type: ignore[override]
+        """Where rays and pixels are."""
+        return Geometry.parallel(
+            self.image_shape,
+            self.views,
+            pixel_size=self.pixel_size,
+            detectors=self.detectors,
+            detector_spacing=self.detector_spacing,
+        )

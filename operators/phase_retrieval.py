@@ -24,6 +24,11 @@ class PhaseRetrieval(Operator):
     Where an amplitude is 0 it has no derivative, and its gradient is taken as 0, the shortest of
     its subgradients.
 
+    DPS and DAPS call "oversampling 2" what is 1.5 here: a quarter of 256 pixels on every side, 384
+    in all, too few to tell images apart without a prior. They list the same amplitudes from the
+    lowest frequency outwards (``fftshift``). DPS passes images in [-1, 1], where only amplitudes
+    of x and -x agree; DAPS images in [0, 1], which ``AffinePrior`` brings a prior to.
+
     Arguments:
         shape: The shape of an image, (channels, rows, columns).
         oversampling: The size of the padded image over that of the image, 2 for uniqueness.

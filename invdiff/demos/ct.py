@@ -64,6 +64,7 @@ def ct_case(sinogram: Sinogram, steps: int, caption: str, truth: Tensor | None =
         limits=(-1000.0, 1000.0),
         data_range=DATA_RANGE,
         truth=truth,
+        notes={"projector": operator.describe()},
     )
 
 

@@ -143,6 +143,7 @@ def _flat(image: np.ndarray) -> np.ndarray:
 
 TITLES = {
     "fbp": "filtered backprojection",
+    "sense": "SENSE",
     "tv": "total variation",
     "posterior_mean": "posterior mean",
     "sample": "one sample",
@@ -166,6 +167,8 @@ def table(report: dict[str, Any]) -> str:
         f"{report['samples']} samples, {report['network_evaluations']} network evaluations, "
         f"{report['seconds']:.1f} s, peak memory {report['peak_memory_gb']:.2f} GB"
     )
+    if "projector" in report["notes"]:
+        lines.append(f"projector: {report['notes']['projector']}")
     if "std_error_correlation" in report:
         lines.append(
             f"correlation of standard deviation and error: {report['std_error_correlation']:.2f}"

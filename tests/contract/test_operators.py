@@ -10,16 +10,28 @@ from invdiff.errors import ShapeError
 from invdiff.linalg import inner
 from invdiff.operators import (
     AsComplex,
+    AstraCPU,
     Bicubic,
+    BicubicProtocol,
+    Blur,
+    Boundary,
     CartesianMRI,
+    CTOperator,
     FromDeepinv,
+    Geometry,
     Identity,
     Inpainting,
     MeanPooling,
+    NonCartesianMRI,
     Operator,
     ParallelBeamCT,
     Projection,
     birdcage_maps,
+    gaussian_kernel,
+    motion_kernel,
+    radial_trajectory,
+    space_varying_blur,
+    spiral_trajectory,
 )
 
 ROWS = 3
@@ -31,6 +43,28 @@ def mri(items: int = 1) -> CartesianMRI:
     if items > 1:
         maps = maps * torch.rand(items, 4, 1, 1, generator=generator)
     return CartesianMRI(maps, (torch.rand(items, 1, 7, 10, generator=generator) < 0.5).float())
+
+
+def mri_volume(items: int = 1) -> CartesianMRI:
+    """Complete readouts along the rows of each slice, coils two at a time."""
+    generator = torch.Generator().manual_seed(5)
+    maps = torch.randn(1, 3, 5, 4, 6, generator=generator, dtype=torch.complex64)
+    mask = (torch.rand(items, 1, 5, 1, 6, generator=generator) < 0.5).expand(items, 1, 5, 4, 6)
+    return CartesianMRI(maps, mask, coil_chunk=2)
+
+
+def mri_sets(items: int = 1) -> CartesianMRI:
+    generator = torch.Generator().manual_seed(6)
+    maps = torch.randn(items, 2, 4, 7, 10, generator=generator, dtype=torch.complex64)
+    return CartesianMRI(maps, torch.rand(1, 1, 7, 10, generator=generator) < 0.5)
+
+
+def non_cartesian(items: int = 1) -> NonCartesianMRI:
+    maps = birdcage_maps(4, 7, 10)
+    if items == 1:
+        return NonCartesianMRI(maps, spiral_trajectory(2, 30, 2))
+    scales = torch.linspace(0.5, 1, items, dtype=torch.float64)
+    return NonCartesianMRI(maps, scales[:, None, None, None] * radial_trajectory(5, 12))
 
 
 def random_mask(items: int) -> Inpainting:
@@ -45,6 +79,18 @@ def blur() -> FromDeepinv:
     return FromDeepinv(deepinv.physics.Blur(kernel[None, None], padding="circular"), (1, 8, 8))
 
 
+def motion_blur() -> Blur:
+    kernels = torch.cat([motion_kernel(7, 4, (1, item)) for item in range(ROWS)])
+    return Blur((2, 8, 12), kernels, Boundary.REFLECT)
+
+
+def lens() -> FromDeepinv:
+    kernels = torch.cat([gaussian_kernel((s, 0.6)).float() for s in (0.7, 0.75, 0.8, 0.85)])
+    return space_varying_blur((2, 9, 12), kernels.reshape(2, 2, 7, 5), Boundary.VALID)
+
+
+SCANNER = {"pixel_size": 0.8, "source_to_axis": 40.0, "source_to_detector": 60.0}
+PANEL = {"detectors": (5, 9), "detector_spacing": (1.1, 1.3)}
 MAKERS = {
     "identity": lambda: Identity((2, 5, 6)),
     "identity-complex": lambda: Identity((1, 5, 6), is_complex=True),
@@ -52,18 +98,41 @@ MAKERS = {
     "inpainting-items": lambda: random_mask(ROWS),
     "mean-pooling": lambda: MeanPooling((2, 8, 12), 4),
     "bicubic": lambda: Bicubic((2, 8, 12), 2),
+    "bicubic-ddrm": lambda: Bicubic((2, 9, 12), 3, BicubicProtocol.DDRM),
+    "bicubic-torch": lambda: Bicubic((2, 8, 12), 2, BicubicProtocol.TORCH),
+    "blur-circular": lambda: Blur((2, 8, 12), gaussian_kernel(0.8), Boundary.CIRCULAR),
+    "blur-items": motion_blur,
+    "blur-valid": lambda: Blur((2, 8, 12), motion_kernel(7, 4, 1), Boundary.VALID),
+    "blur-zero": lambda: Blur((2, 8, 12), gaussian_kernel((0.5, 1.3)), Boundary.ZERO),
     "ct-linear": lambda: ParallelBeamCT((9, 12), 7, 0.8, detector_spacing=1.1),
     "ct-strip": lambda: ParallelBeamCT((9, 12), (0.1, 0.5, 2.0), 0.8, kernel=Projection.STRIP),
+    "ct-oblong": lambda: CTOperator(Geometry.parallel((9, 12), 7, pixel_size=(0.8, 1.1))),
+    "ct-fan": lambda: CTOperator(Geometry.fan((9, 12), 7, **SCANNER)),
+    "ct-fan-arc": lambda: CTOperator(Geometry.fan((9, 12), 7, **SCANNER, arc=True)),
+    "ct-cone": lambda: CTOperator(Geometry.cone((4, 5, 6), 7, **SCANNER, **PANEL)),
+    "ct-helical": lambda: CTOperator(
+        Geometry.helical((4, 5, 6), 9, turns=1.5, pitch=2.0, **SCANNER, **PANEL)
+    ),
+    "ct-astra-cpu": lambda: ParallelBeamCT((9, 12), 7, 0.8, backend=AstraCPU()),
     "mri": mri,
     "mri-items": lambda: mri(ROWS),
+    "mri-sets": lambda: mri_sets(ROWS),
+    "mri-volume": mri_volume,
+    "mri-volume-items": lambda: mri_volume(ROWS),
+    "mri-spiral": non_cartesian,
+    "mri-radial-items": lambda: non_cartesian(ROWS),
     "as-complex": lambda: AsComplex((1, 7, 10)),
     "mri-real": lambda: mri(ROWS) @ AsComplex((1, 7, 10)),
     "scaled": lambda: 2.5 * Bicubic((2, 8, 12), 2),
     "composed": lambda: MeanPooling((2, 4, 6), 2) @ Bicubic((2, 8, 12), 2),
     "adjoint": lambda: ParallelBeamCT((9, 12), 7, 0.8).H,
     "deepinv": blur,
+    "deepinv-space-varying": lens,
 }
-REBUILT = ("identity", "identity-complex", "mean-pooling", "bicubic", "ct-linear", "ct-strip")
+REBUILT = (
+    *("identity", "identity-complex", "mean-pooling", "bicubic"),
+    *("ct-linear", "ct-strip", "ct-astra-cpu"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +168,11 @@ def measurement(operator, dtype=torch.float32, seed=1):
     return draw(operator.range, operator.complex_range, dtype, seed=seed)
 
 
+def rounding(operator) -> float:
+    """Of float64 data. ASTRA computes in float32, whatever the data; all else in their type."""
+    return 1e-6 if getattr(operator, "backend", None) == AstraCPU() else 1e-12
+
+
 # Rounding of a sum of a few hundred products, relative to the norms: 1e-7 and 1e-16 times a few.
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 def test_adjoint_is_the_adjoint(operator, dtype, tolerance):
@@ -111,14 +185,31 @@ def test_adjoint_is_the_adjoint(operator, dtype, tolerance):
         left, right = inner(forward, y), inner(x, back)
     scale = forward.flatten(1).norm(dim=1) * y.flatten(1).norm(dim=1)
     assert scale.min() > 0
-    assert ((left - right).abs() / scale).max() <= tolerance
+    assert ((left - right).abs() / scale).max() <= max(tolerance, rounding(operator))
     assert operator.adjoint_exact
+
+
+def test_normal_map_is_the_adjoint_of_the_weighted_forward(operator):
+    """With one weight, with one per row, and with one per number, some of them zero."""
+    x = image(operator, torch.float64)
+    generator = torch.Generator().manual_seed(7)
+    every = torch.rand(ROWS, *operator.range, generator=generator, dtype=torch.float64)
+    each = every.flatten(1)[:, :1].reshape(-1, *[1] * len(operator.range))
+    for weight in (
+        torch.ones_like(every),
+        2.5 * torch.ones_like(each[:1]),
+        each,
+        (every - 0.3).relu(),
+    ):
+        expected = operator.adjoint(weight * operator(x))
+        found = operator.normal(weight)(x)
+        assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
 
 
 def test_is_linear(operator):
     a, b = image(operator, torch.float64), image(operator, torch.float64, seed=5)
     gap = operator(2 * a - 3 * b) - (2 * operator(a) - 3 * operator(b))
-    assert gap.abs().max() <= 1e-12 * operator(a).abs().max()
+    assert gap.abs().max() <= rounding(operator) * operator(a).abs().max()
 
 
 def test_shapes_and_dtypes(operator):
@@ -200,7 +291,7 @@ def test_composition_and_scale_agree_with_the_matrices(operator):
     x = image(operator, torch.float64)[:1]
     expected = 0.5 * (x.flatten(1) @ columns @ columns.mH)
     found = (0.5 * (one.H @ one))(x).flatten(1)
-    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+    assert (found - expected).abs().max() <= rounding(operator) * expected.abs().max()
 
 
 def test_equality_hash_and_repr(name, operator):
@@ -215,7 +306,7 @@ def test_equality_hash_and_repr(name, operator):
 
 
 def test_pickle(name, operator):
-    if name == "deepinv":
+    if name.startswith("deepinv"):
         pytest.skip("deepinv's physics hold lambdas, which cannot be pickled")
     x = image(operator)
     copy = pickle.loads(pickle.dumps(operator))
@@ -253,6 +344,8 @@ def test_wrong_inputs_are_refused(operator):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees_with_the_cpu(operator):
+    if isinstance(operator, NonCartesianMRI):
+        pytest.importorskip("cufinufft")
     x = image(operator)
     found = operator.to("cuda")(x.to("cuda")).cpu()
     assert (found - operator(x)).abs().max() <= 1e-5 * found.abs().max()

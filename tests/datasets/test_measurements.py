@@ -37,7 +37,7 @@ def test_sinogram_round_trip(scan, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
     A = scan.operator()
     assert A.range == (1, 4, 5)
-    assert A.geometry.angles == (0.0, 1.0, 2.0, 3.0)
+    assert A.views == (0.0, 1.0, 2.0, 3.0)
 
 
 WRONG_SCANS = [

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from invdiff.operators import ParallelBeamCT, ct_cache, ct_matrix
+from invdiff.operators import (
+    CTOperator,
+    Geometry,
+    ParallelBeamCT,
+    Projection,
+    ct_cache,
+    ct_matrix,
+)
 
 A = ParallelBeamCT((10, 9), 5, 1.0)
 X = torch.ones(1, 1, 10, 9)
@@ -24,12 +31,12 @@ def forgetful():
 
 @pytest.fixture
 def builds(monkeypatch):
-    """The geometries for which ASTRA was asked."""
+    """The geometries whose matrices were built."""
     made, build = [], ct_matrix._build
 
-    def counted(geometry):
-        made.append(geometry)
-        return build(geometry)
+    def counted(geometry, kernel):
+        made.append((geometry, kernel))
+        return build(geometry, kernel)
 
     monkeypatch.setattr(ct_matrix, "_build", counted)
     return made
@@ -52,6 +59,27 @@ def test_built_once_then_kept_in_memory_then_read(builds):
 def test_another_geometry_is_another_file(builds):
     A(X)
     ParallelBeamCT((10, 9), 5, 1.0, detector_spacing=1.5)(X)
+    assert len(builds) == len(files()) == 2
+
+
+def test_another_kernel_is_another_file(builds):
+    A(X)
+    ParallelBeamCT((10, 9), 5, 1.0, kernel=Projection.STRIP)(X)
+    assert len(builds) == len(files()) == 2
+
+
+def test_every_geometry_comes_back_whole(builds):
+    """Volumes and fans, too: other shapes, the same files."""
+    distances = {"source_to_axis": 60.0, "source_to_detector": 90.0}
+    fan = Geometry.fan((10, 9), 5, pixel_size=1.0, **distances, arc=True)
+    detector = {"detectors": (3, 8), "detector_spacing": (2.0, 2.0)}
+    cone = Geometry.cone((4, 5, 6), 5, pixel_size=1.0, **distances, **detector)
+    for operator in (CTOperator(fan), CTOperator(cone)):
+        x = torch.rand(1, *operator.domain, generator=torch.Generator().manual_seed(0))
+        expected = operator(x)
+        ct_matrix.system_matrix.cache_clear()
+        again = CTOperator(Geometry.from_json(operator.geometry.to_json()))
+        assert torch.equal(again(x), expected)
     assert len(builds) == len(files()) == 2
 
 
@@ -127,8 +155,9 @@ def test_the_folder_follows_the_platform(monkeypatch, tmp_path):
 
 def test_two_processes_at_once():
     script = (
-        "import torch; from invdiff.operators import ParallelBeamCT;"
-        "print(ParallelBeamCT((40, 40), 30, 1.0)(torch.ones(1, 1, 40, 40)).sum().item())"
+        "import torch; from invdiff.operators import CTOperator, Geometry;"
+        "A = CTOperator(Geometry.fan((40, 40), 30, pixel_size=1.0, source_to_axis=90,"
+        "source_to_detector=120)); print(A(torch.ones(1, 1, 40, 40)).sum().item())"
     )
     # Errors only: the libraries warn at import, and the cache's warning is a RuntimeWarning.
     command = [sys.executable, "-W", "error::RuntimeWarning", "-c", script]

@@ -1,4 +1,4 @@
-"""MRI: the transform against numpy, masks, and coil maps against the truth."""
+"""MRI: the transform against numpy, and coil maps against the truth."""
 
 import math
 
@@ -11,10 +11,9 @@ from invdiff.operators import (
     AsComplex,
     CartesianMRI,
     birdcage_maps,
-    cartesian_mask,
     maps_from_calibration,
 )
-from invdiff.operators.cartesian_mri import fft2c, ifft2c
+from invdiff.operators.fourier import fft2c, ifft2c
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 10), (5, 9)])
@@ -53,6 +52,14 @@ def test_mri_refusals():
         CartesianMRI(maps.real, torch.ones(1, 1, 6, 8))
     with pytest.raises(ValueError, match="zeros and ones"):
         CartesianMRI(maps, torch.full((1, 1, 6, 8), 0.3))
+    one_empty = torch.ones(2, 1, 6, 8)
+    one_empty[1] = 0
+    with pytest.raises(ValueError, match="empty"):
+        CartesianMRI(maps, one_empty)
+    with pytest.raises(ValueError, match="coil_chunk"):
+        CartesianMRI(maps, torch.ones(1, 1, 6, 8), coil_chunk=0)
+    with pytest.raises(ShapeError, match="depth"):
+        CartesianMRI(maps, torch.ones(1, 1, 2, 3, 6, 8))
 
 
 def test_as_complex():
@@ -60,27 +67,6 @@ def test_as_complex():
     z = AsComplex((2, 3, 3))(x)
     assert torch.equal(z.real, x[:, :2])
     assert torch.equal(z.imag, x[:, 2:])
-
-
-@pytest.mark.parametrize("acceleration", [1, 4, 6.5])
-def test_mask_reaches_its_acceleration(acceleration):
-    made = cartesian_mask((16, 100), acceleration, 0.08, seed=0)
-    lines = made.mask[0, 0, 0]
-    assert (made.mask == lines).all()
-    assert made.acceleration == pytest.approx(100 / lines.sum().item())
-    assert made.acceleration == pytest.approx(acceleration, rel=0.04)  # rounding of 100 columns
-    assert made.center == 8
-    assert lines[46:54].all()
-    assert torch.equal(cartesian_mask((16, 100), acceleration, 0.08, seed=0).mask, made.mask)
-
-
-def test_mask_depends_on_the_seed_and_refuses_the_impossible():
-    assert not torch.equal(
-        cartesian_mask((2, 64), 4, 0.1, 0).mask, cartesian_mask((2, 64), 4, 0.1, 1).mask
-    )
-    for acceleration, fraction in ((0.5, 0.1), (20, 0.1), (4, 0.0)):
-        with pytest.raises(ValueError, match="Lower one"):
-            cartesian_mask((2, 64), acceleration, fraction, 0)
 
 
 def test_birdcage_maps():

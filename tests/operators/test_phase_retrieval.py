@@ -172,3 +172,18 @@ def test_a_wrong_gradient_is_caught():
 
     with pytest.raises(AssertionError):
         test_derivatives_are_differences(Detached((2, 3, 4)))
+
+
+@pytest.mark.parametrize("size", [256, 16])
+def test_dps_and_daps_protocol(size):
+    """Their "oversampling 2": a quarter of the image as zeros on every side, and a centred
+    unitary transform. Ours lists the same amplitudes in another order."""
+    x = torch.randn(1, 1, size, size, generator=generator(8), dtype=F64)
+    pad = int(2.0 / 8.0 * size)
+    padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
+    theirs = torch.fft.fftshift(
+        torch.fft.fft2(torch.fft.ifftshift(padded, dim=(-2, -1)), norm="ortho"), dim=(-2, -1)
+    ).abs()
+    ours = PhaseRetrieval((1, size, size), oversampling=1.5)(x)
+    assert ours.shape == theirs.shape
+    assert torch.allclose(torch.fft.fftshift(ours, dim=(-2, -1)), theirs, atol=1e-12)
