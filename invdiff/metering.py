@@ -115,6 +115,16 @@ class MeteredOperator(Operator):
         self.counts["adjoint"] += len(y)
         return self.operator._adjoint(y)
 
+    def normal(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        apply = self.operator.normal(weight)
+
+        def counted(x: Tensor) -> Tensor:
+            self.counts["forward"] += len(x)
+            self.counts["adjoint"] += len(x)
+            return apply(x)
+
+        return counted
+
     def linearize(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         value, vjp = self.operator.linearize(x)
         self.counts["forward"] += len(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,6 +72,11 @@ class Problem:
         """How many real numbers were measured, per row (b,); 1 if none, to divide by."""
         count = (self.precision > 0).flatten(1).sum(1).clamp(min=1).to(self.y.real.dtype)
         return 2 * count if self.y.is_complex() else count
+
+    @cached_property
+    def normal(self) -> Callable[[Tensor], Tensor]:
+        r"""The map :math:`x \mapsto A^* W A x` of a linear operator, by its shortest way."""
+        return self.operator.normal(self.precision)
 
     def residual(self, x: Tensor) -> Tensor:
         """y - A x in the units of A x, for x (b, *domain)."""

@@ -70,10 +70,10 @@ class DDS(Guided):
         return Estimate(corrected, {"chi2": problem.chi2(corrected)}, noise)
 
     def _proximal(self, x0: Tensor, variance: Tensor, problem: Problem) -> Tensor:
-        a, weight = problem.operator, problem.precision
+        pull = problem.operator.adjoint(problem.precision * problem.residual(x0))
         correction = cg(
-            lambda u: u + variance * a.adjoint(weight * a(u)),
-            variance * a.adjoint(weight * problem.residual(x0)),
+            lambda u: u + variance * problem.normal(u),
+            variance * pull,
             tolerance=self.cg_tolerance,
             iterations=self.cg_iterations,
         )
