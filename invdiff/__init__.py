@@ -36,6 +36,7 @@ from invdiff.samplers import (
     REDDiff,
     SplitSMC,
 )
+from invdiff.transmission import Transmission
 
 __all__ = [
     "AFDPS",
@@ -70,6 +71,7 @@ __all__ = [
     "Rng",
     "ShapeError",
     "SplitSMC",
+    "Transmission",
     "adaptive_ladder",
     "ddpm",
     "equal_information",

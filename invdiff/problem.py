@@ -23,7 +23,7 @@ class Problem:
     Arguments:
         y: The measurements, (n, *operator.range), floating point or complex.
         operator: The map :math:`A` from images (n, *operator.domain) to measurements.
-        noise: ``Gaussian(sigma)`` or ``Poisson(gain)``.
+        noise: ``Gaussian(sigma)``, ``Poisson(gain)`` or ``Transmission(photons)``.
 
     Raises:
         ShapeError: y does not fit the operator.

@@ -39,9 +39,10 @@ class Transmission:
     exact, and concave in p.
 
     Samplers that need a quadratic data term get the one of the logarithm:
-    :math:`\ln(I_0 / N)` with the precision :math:`N^2 / (N + s_e^2)`, where N = max(y, 1). It
-    predicts the standard deviation to 1 % above some 180 counts, and means nothing below some 10;
-    ``log_data`` says how many rays have none at all.
+    :math:`\ln(I_0 / N)` with the precision :math:`N^2 / (N + s_e^2)`, where N = max(y, 1). For
+    :math:`s_e = 5` that gives the standard deviation to 1 % from 34 counts on; the logarithm's
+    bias is 0.003 at 183 counts, 0.03 at 34, and below some 10 it means nothing. ``log_data`` says
+    how many rays have no count at all.
 
     Arguments:
         photons: :math:`I_0`, the counts of a ray that meets nothing: a number, or a tensor

@@ -66,7 +66,8 @@ def _collect(data: Tensor, cell: Tensor, magnification: Tensor, height: Tensor) 
     place = torch.stack([cell[:, None].expand_as(height), height], dim=-1).to(data.dtype)
     found = grid_sample(data, place.flatten(1, 2), align_corners=False)  # zero outside
     found = found.unflatten(2, height.shape[1:3])
-    return (found * magnification.square()[:, None, None].to(data.dtype)).sum(0)
+    added: Tensor = (found * magnification.square()[:, None, None].to(data.dtype)).sum(0)
+    return added
 
 
 def _chunks(slices: Slices | None, size: int, magnification: Tensor) -> Iterator[Tensor]:

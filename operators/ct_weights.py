@@ -74,7 +74,7 @@ def ray_weights(geometry: Geometry, scan: Orbit, incomplete: bool) -> np.ndarray
     sides = min(left, right) >= reach - spacing, max(left, right) >= reach - spacing
     turn = angles_of(scan.angles, 2 * math.pi)
     if not sides[0] and sides[1] and not turn.missing and min(left, right) > 0:
-        return turn.weight[:, None] * _displaced(scan.distance, min(left, right))
+        return _times(turn, _displaced(scan.distance, min(left, right)))
     if not (sides[0] or incomplete):
         raise ValueError(
             f"The detector sees rays up to {left:.4g} and {right:.4g} mm on either side of the "
@@ -85,10 +85,15 @@ def ray_weights(geometry: Geometry, scan: Orbit, incomplete: bool) -> np.ndarray
     if geometry.beam is Beam.PARALLEL:
         half = angles_of(scan.angles, math.pi)
         _require(not half.missing or incomplete, half, "half a turn")
-        return np.broadcast_to(half.weight[:, None], scan.distance.shape)
+        return _times(half, np.ones_like(scan.distance))
     if not turn.missing:
-        return np.broadcast_to(turn.weight[:, None] / 2, scan.distance.shape)
-    return turn.weight[:, None] * _short(scan, turn, reach, incomplete)
+        return _times(turn, np.full_like(scan.distance, 0.5))
+    return _times(turn, _short(scan, turn, reach, incomplete))
+
+
+def _times(angles: Angles, share: np.ndarray) -> np.ndarray:
+    weight: np.ndarray = angles.weight[:, None] * share
+    return weight
 
 
 def _short(scan: Orbit, turn: Angles, reach: float, incomplete: bool) -> np.ndarray:
@@ -104,7 +109,8 @@ def _short(scan: Orbit, turn: Angles, reach: float, incomplete: bool) -> np.ndar
     gamma = np.clip(np.arcsin(scan.distance / scan.radius), -over, over)
     begin = turn.position[:, None] / np.maximum(2 * (over + gamma), 1e-12)
     end = (covered - turn.position[:, None]) / np.maximum(2 * (over - gamma), 1e-12)
-    return _rise(begin) * _rise(end)
+    share: np.ndarray = _rise(begin) * _rise(end)
+    return share
 
 
 def _displaced(distance: np.ndarray, overlap: float) -> np.ndarray:

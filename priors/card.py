@@ -35,13 +35,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Denoising:
-    """PSNR in dB (data range 2) of denoising one held-out image at one noise level.
+    """PSNR in dB of denoising one held-out image at one noise level.
+
+    The data range is 2, for `mr` 1; of a complex image it is the PSNR of its two parts.
 
     Arguments:
         image: The name of the image.
         level: The noise in 255ths of the data range: sigma = level / 127.5 on a range of 2.
+            Of complex images, the noise of each part.
         ours: This prior.
-        bm3d: The library `bm3d`, given the true sigma.
+        bm3d: The library `bm3d`, given the true sigma; each part of a complex image for itself.
         tv: Chambolle's total variation, its weight tuned on the truth.
     """
 
@@ -75,7 +78,7 @@ class Card:
         denoising: Measured PSNRs on images never trained on.
         error_sigmas: Increasing noise levels, at which
         error_variances: the mean squared error of the denoiser was measured, not decreasing;
-        grey_error_variances: the same for grey images, empty if the prior has one channel.
+        grey_error_variances: the same for grey images, empty but for a prior of colours.
     """
 
     name: str

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor
@@ -15,9 +14,13 @@ from torch.nn import functional as F
 
 from invdiff.errors import PriorError, ShapeError
 from invdiff.priors.card import Card
+from invdiff.priors.error_curve import error_at
 from invdiff.priors.preconditioning import scalings
 from invdiff.priors.transforms import GreyPrior
 from invdiff.priors.unet import UNet
+
+if TYPE_CHECKING:
+    from invdiff.priors.loading.model_prior import ModelPrior
 
 __all__ = ["NetworkPrior", "load_prior"]
 
@@ -132,23 +135,11 @@ class NetworkPrior:
 
     def error_variance(self, sigma: Tensor) -> Tensor:
         r"""The measured :math:`E (x_0 - D)^2` per pixel: see `Card`, interpolated in log-log."""
-        return _interpolate(sigma, self.card.error_sigmas, self.card.error_variances)
+        return error_at(sigma, self.card.error_sigmas, self.card.error_variances)
 
     def grey_error_variance(self, sigma: Tensor) -> Tensor:
         """The same for grey images seen through `GreyPrior`."""
-        return _interpolate(sigma, self.card.error_sigmas, self.card.grey_error_variances)
-
-
-def _interpolate(sigma: Tensor, grid: Sequence[float], values: Sequence[float]) -> Tensor:
-    """Log-log linear inside the grid, proportional to sigma^2 below, constant above."""
-    x = torch.tensor(grid, dtype=torch.float64, device=sigma.device).log()
-    y = torch.tensor(values, dtype=torch.float64, device=sigma.device).log()
-    at = sigma.to(torch.float64).log()
-    inside = at.clamp(float(x[0]), float(x[-1]))
-    left = (torch.searchsorted(x, inside, right=True) - 1).clamp(0, len(grid) - 2)
-    share = (inside - x[left]) / (x[left + 1] - x[left])
-    out = y[left] + share * (y[left + 1] - y[left]) + 2 * (at - x[0]).clamp(max=0)
-    return out.exp().to(sigma.dtype)
+        return error_at(sigma, self.card.error_sigmas, self.card.grey_error_variances)
 
 
 def _read_weights(path: Path, card: Card, network: UNet) -> dict[str, Tensor]:
@@ -186,41 +177,70 @@ def _read_weights(path: Path, card: Card, network: UNet) -> dict[str, Tensor]:
 
 
 @overload
-def load_prior(name: str, device: str | torch.device = "cpu") -> NetworkPrior: ...
+def load_prior(
+    name: Literal["ct", "mr", "photo"], device: str | torch.device = "cpu"
+) -> NetworkPrior: ...
 
 
 @overload
 def load_prior(
-    name: str, device: str | torch.device = "cpu", *, channels: Literal[1]
+    name: Literal["ct", "mr", "photo"],
+    device: str | torch.device = "cpu",
+    *,
+    channels: Literal[1],
 ) -> NetworkPrior | GreyPrior: ...
 
 
+@overload
 def load_prior(
-    name: str, device: str | torch.device = "cpu", *, channels: int | None = None
-) -> NetworkPrior | GreyPrior:
-    """Loads a prior that comes with the package; nothing is downloaded.
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    channels: int | None = None,
+    trust_pickle: bool = False,
+) -> NetworkPrior | GreyPrior | ModelPrior: ...
+
+
+def load_prior(
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    channels: int | None = None,
+    trust_pickle: bool = False,
+) -> NetworkPrior | GreyPrior | ModelPrior:
+    """Loads a prior that comes with the package, or your own; nothing is downloaded.
 
     Arguments:
-        name: "ct" (one channel, HU / 1000) or "photo" (RGB on [-1, 1]).
+        name: "ct" (one channel, HU / 1000), "mr" (two channels, the real and imaginary part,
+            magnitudes on [0, 1]) or "photo" (RGB on [-1, 1]); or a file or folder of weights in
+            one of the formats of docs/loading.md.
         device: Where the network goes.
         channels: None for the prior's own channels; 1 makes "photo" a prior of grey images.
+        trust_pickle: Reads a file of weights even where that runs code in it: see
+            `invdiff.priors.loading.read_checkpoint`.
 
     Raises:
-        PriorError: There is no such prior, or its files are damaged.
+        PriorError: There is no such prior, or its files are damaged or of no known format.
     """
     names = sorted(path.stem for path in EMBEDDED.glob("*.json"))
-    if name not in names:
+    prior: NetworkPrior | ModelPrior
+    if str(name) in names:
+        prior = NetworkPrior.read(EMBEDDED / f"{name}.safetensors", EMBEDDED / f"{name}.json")
+    elif Path(name).exists():
+        from invdiff.priors.loading.detect import load_path
+
+        prior = load_path(name, trust_pickle)
+    else:
         raise PriorError(
-            f"There is no prior {name!r} in the package: choose one of {names}, or read your own "
-            "with NetworkPrior.read(weights, card)."
+            f"There is no prior {str(name)!r} in the package: choose one of {names}. Nor is there "
+            "such a file or folder."
         )
-    prior = NetworkPrior.read(EMBEDDED / f"{name}.safetensors", EMBEDDED / f"{name}.json")
     prior = prior.to(device) if torch.device(device).type != "cpu" else prior
     if channels is None or channels == prior.card.channels:
         return prior
-    if channels == 1 and prior.card.grey_error_variances:
+    if channels == 1 and isinstance(prior, NetworkPrior) and prior.card.grey_error_variances:
         return GreyPrior(prior)
     raise PriorError(
-        f"The prior {name!r} has {prior.card.channels} channels and no view with {channels}. "
-        "Leave channels out, or pass channels=1 for 'photo'."
+        f"The prior {prior.name!r} has {prior.card.channels} channels and no view with "
+        f"{channels}. Leave channels out, or pass channels=1 for 'photo'."
     )

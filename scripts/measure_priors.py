@@ -1,13 +1,17 @@
 """Measures a trained prior, writes its card, and installs both.
 
     python scripts/measure_priors.py ct --run RUN --data DATA --figures docs/images
+    python scripts/measure_priors.py mr --run RUN --data DATA --packages DEBS --figures docs/images
     python scripts/measure_priors.py --table
 
-The first command denoises held-out images at sigma 15, 25 and 50 of 255 with the prior, with
+The first commands denoise held-out images at sigma 15, 25 and 50 of 255 with the prior, with
 BM3D (library `bm3d`, true sigma) and with Chambolle's total variation (scikit-image, its weight
-tuned on the truth, which flatters it); measures the mean squared error of the denoiser on
-validation images at 24 noise levels; writes priors/embedded/<name>.safetensors and .json; and
-draws denoised examples and unconditional samples. The second prints the table of the docs.
+tuned on the truth, which flatters it); measure the mean squared error of the denoiser on
+validation images at 24 noise levels; write priors/embedded/<name>.safetensors and .json; and
+draw denoised examples and unconditional samples. The last prints the tables of the docs.
+
+Complex images: BM3D denoises the real and the imaginary part each, total variation is that of
+the pair of them, and the PSNR is of the mean squared error per part.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +36,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from train_prior import Config, load_crops
+from mr_slices import fetch_slices, test_slices
+from train_prior import DATA_RANGE, LEVELS, Config, load_crops
 
 from invdiff.datasets.ct_phantoms import draw_slice
 from invdiff.datasets.test_images import ct_slice, photograph
@@ -39,7 +45,6 @@ from invdiff.priors.card import Card, Denoising, Source
 from invdiff.priors.network import EMBEDDED, NetworkPrior, load_prior
 from invdiff.priors.transforms import GreyPrior
 
-LEVELS = (15, 25, 50)
 PHOTOS = {
     "colour": ("astronaut", "chelsea", "coffee", "motorcycle", "rocket", "retina", "ihc"),
     "grey": ("camera", "coins", "moon", "brick", "grass", "gravel", "cell", "page"),
@@ -57,12 +62,26 @@ LIMITS = {
         "prior of edges and textures, not of faces, text or scenes. Its unconditional samples are "
         "abstract."
     ),
+    "mr": (
+        "Trained on two heads (T1-weighted and echo-planar images of one person, an average of "
+        "another) with random contrasts, shadings and phases, and on photographs for structures "
+        "not seen: for research on reconstruction methods, not for diagnosis. Pathology, body "
+        "MR, motion and parallel-imaging artefacts are not covered; fine anatomy that the data "
+        "do not determine is invented."
+    ),
+}
+VALUE_RANGES = {"photo": (-1.0, 1.0), "ct": (-1.024, 3.071), "mr": (-1.0, 1.0)}
+UNITS = {
+    "photo": "8-bit value / 127.5 - 1",
+    "ct": "HU / 1000",
+    "mr": "real and imaginary part; a magnitude of 1 is the 99.9th percentile of an image",
 }
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """PSNR in dB with a data range of 2."""
-    return float(10 * np.log10(4 / np.mean((a - b) ** 2)))
+def psnr(a: np.ndarray, b: np.ndarray, data_range: float = 2.0) -> float:
+    """PSNR in dB; of complex images, that of their parts."""
+    parts = 2 if np.iscomplexobj(b) else 1
+    return float(10 * np.log10(parts * data_range**2 / np.mean(np.abs(a - b) ** 2)))
 
 
 def centre(image: np.ndarray, size: int) -> np.ndarray:
@@ -78,8 +97,13 @@ def halve(image: np.ndarray) -> np.ndarray:
     return np.asarray(blocks.mean((1, 3)))
 
 
-def test_set(kind: str, data: Path) -> dict[str, np.ndarray]:
-    """Held-out images on a range of 2: (h, w) or (h, w, 3), at most 256 a side."""
+def test_set(kind: str, data: Path, packages: Path | None = None) -> dict[str, np.ndarray]:
+    """Held-out images: (h, w) or (h, w, 3), at most 256 a side; for `mr` complex or real."""
+    if kind == "mr":
+        if packages is None:
+            raise ValueError("The MR test slices need --packages, the folder to download to.")
+        fetch_slices(packages)
+        return test_slices(packages)
     if kind == "photo":
         names = [*PHOTOS["colour"], *PHOTOS["grey"]]
         return {n: centre(photograph(n), 256).astype(np.float64) / 127.5 - 1 for n in names}
@@ -92,25 +116,33 @@ def test_set(kind: str, data: Path) -> dict[str, np.ndarray]:
     }
 
 
-def noisy(image: np.ndarray, level: int, name: str) -> np.ndarray:
+def noisy(image: np.ndarray, sigma: float, name: str, level: int) -> np.ndarray:
     """The image plus noise, seeded by its name and the level."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-    noise = np.random.default_rng((seed, level)).standard_normal(image.shape)
-    return image + level / 127.5 * noise
+    rng = np.random.default_rng((seed, level))
+    noise = rng.standard_normal(image.shape)
+    if np.iscomplexobj(image):
+        return image + sigma * (noise + 1j * rng.standard_normal(image.shape))
+    return image + sigma * noise
 
 
-def denoise_bm3d(x: np.ndarray, level: int) -> np.ndarray:
-    """BM3D on [0, 1]."""
+def denoise_bm3d(x: np.ndarray, sigma: float) -> np.ndarray:
+    """BM3D with [-1, 1] brought to [0, 1]; each part of a complex image for itself."""
     from bm3d import bm3d, bm3d_rgb
 
+    if np.iscomplexobj(x):
+        return denoise_bm3d(x.real, sigma) + 1j * denoise_bm3d(x.imag, sigma)
     method = bm3d_rgb if x.ndim == 3 else bm3d
-    return np.asarray(method((x + 1) / 2, level / 255)) * 2 - 1
+    return np.asarray(method((x + 1) / 2, sigma / 2)) * 2 - 1
 
 
 def denoise_tv(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Chambolle's total variation with the weight that is best for the truth."""
     from skimage.restoration import denoise_tv_chambolle
 
+    if np.iscomplexobj(x):
+        both = denoise_tv(*(np.stack([image.real, image.imag], -1) for image in (x, truth)))
+        return both[..., 0] + 1j * both[..., 1]
     axis = -1 if x.ndim == 3 else None
     results = [
         2 * denoise_tv_chambolle((x + 1) / 2, weight=w, channel_axis=axis) - 1 for w in TV_WEIGHTS
@@ -119,28 +151,40 @@ def denoise_tv(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def denoise_prior(prior: NetworkPrior, x: np.ndarray, level: int) -> np.ndarray:
-    """The prior at its true sigma; grey photographs go through GreyPrior."""
+def denoise_prior(prior: NetworkPrior, x: np.ndarray, sigma: float) -> np.ndarray:
+    """The prior at its true sigma; grey photographs go through GreyPrior.
+
+    A real image given to `mr` gets an imaginary part of pure noise, and gives its real part.
+    """
+    if prior.name == "mr":
+        imaginary = sigma * np.random.default_rng(1).standard_normal(x.shape)
+        parts = np.stack([x.real, x.imag if np.iscomplexobj(x) else imaginary])
+        out = prior(torch.from_numpy(parts[None]).float(), torch.tensor(sigma))[0].double()
+        real, imaginary = out.numpy()
+        return real + 1j * imaginary if np.iscomplexobj(x) else real
     planes = torch.from_numpy(np.ascontiguousarray(x)).float()
     planes = planes.permute(2, 0, 1)[None] if x.ndim == 3 else planes[None, None]
     model = prior if planes.shape[1] == prior.card.channels else GreyPrior(prior)
-    out = model(planes, torch.tensor(level / 127.5))[0].double().numpy()
-    return out.transpose(1, 2, 0) if x.ndim == 3 else out[0]
+    clean = model(planes, torch.tensor(sigma))[0].double().numpy()
+    return clean.transpose(1, 2, 0) if x.ndim == 3 else clean[0]
 
 
-def baselines(images: dict[str, np.ndarray], cache: Path | None) -> dict[str, list[float]]:
+def baselines(
+    kind: str, images: dict[str, np.ndarray], cache: Path | None
+) -> dict[str, list[float]]:
     """PSNR of BM3D and TV per image and level, kept in a file since they do not change."""
     known: dict[str, list[float]] = {}
+    data_range = DATA_RANGE[kind]
     if cache is not None and cache.exists():
         known = json.loads(cache.read_text())
     for name, image in images.items():
         for level in LEVELS:
             key = f"{name}@{level}"
             if key not in known:
-                x = noisy(image, level, name)
-                known[key] = [
-                    psnr(denoise_bm3d(x, level), image), psnr(denoise_tv(x, image), image)
-                ]  # fmt: skip
+                sigma = level / 255 * data_range
+                x = noisy(image, sigma, name, level)
+                results = denoise_bm3d(x, sigma), denoise_tv(x, image)
+                known[key] = [psnr(result, image, data_range) for result in results]
         if cache is not None:
             cache.write_text(json.dumps(known, indent=1))
     return known
@@ -150,12 +194,15 @@ def denoising_table(
     prior: NetworkPrior, images: dict[str, np.ndarray], cache: Path | None
 ) -> tuple[Denoising, ...]:
     """All rows of the table."""
-    known = baselines(images, cache)
+    known = baselines(prior.name, images, cache)
+    data_range = DATA_RANGE[prior.name]
     rows = []
     for name, image in images.items():
         for level in LEVELS:
             bm3d, tv = known[f"{name}@{level}"]
-            ours = psnr(denoise_prior(prior, noisy(image, level, name), level), image)
+            sigma = level / 255 * data_range
+            clean = denoise_prior(prior, noisy(image, sigma, name, level), sigma)
+            ours = psnr(clean, image, data_range)
             rows.append(Denoising(name, level, *(round(float(v), 2) for v in (ours, bm3d, tv))))
     return tuple(rows)
 
@@ -202,6 +249,23 @@ def sources(kind: str, data: Path) -> tuple[Source, ...]:
                 (head["author"],),
             ),
         )
+    if kind == "mr":
+        heads = tuple(
+            Source(
+                f"{v['name']}: {v['title']}",
+                v["licence"],
+                f"package {v['package']}, {v['source']}",
+                (v["author"],),
+            )
+            for v in record["mr"]["volumes"]
+        )
+        return heads + _photographs(record)
+    leaves = "drawn by scripts/prepare_training_data.py from the photographs above"
+    return (*_photographs(record), Source("dead-leaves pictures", "as the photographs", leaves))
+
+
+def _photographs(record: dict[str, Any]) -> tuple[Source, ...]:
+    """The training photographs by package and licence."""
     out = []
     for package in sorted({entry["package"] for entry in record["photographs"]}):
         used = [e for e in record["photographs"]
@@ -220,8 +284,7 @@ def sources(kind: str, data: Path) -> tuple[Source, ...]:
                     ),
                 )
             )
-    leaves = "drawn by scripts/prepare_training_data.py from the photographs above"
-    return (*out, Source("dead-leaves pictures", "as the photographs", leaves))
+    return tuple(out)
 
 
 def draft_card(kind: str, run: Path, data: Path, hardware: str, status: str) -> Card:
@@ -230,6 +293,7 @@ def draft_card(kind: str, run: Path, data: Path, hardware: str, status: str) -> 
     with safe_open(weights, "pt") as file:
         meta = file.metadata()
     config = json.loads(meta["config"])
+    start = config.get("start")
     images = validation_images(kind, data)
     return Card(
         name=kind,
@@ -237,8 +301,8 @@ def draft_card(kind: str, run: Path, data: Path, hardware: str, status: str) -> 
         status=status,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         channels=images.shape[1],
-        value_range=(-1.0, 1.0) if kind == "photo" else (-1.024, 3.071),
-        units="8-bit value / 127.5 - 1" if kind == "photo" else "HU / 1000",
+        value_range=VALUE_RANGES[kind],
+        units=UNITS[kind],
         multiple=2 ** len(config["widths"]),
         sigma_min=config["sigma_min"],
         sigma_max=config["sigma_max"],
@@ -253,6 +317,7 @@ def draft_card(kind: str, run: Path, data: Path, hardware: str, status: str) -> 
             "minutes": float(meta["minutes"]),
             "pixels_per_batch": config["pixels"],
             "crops": ", ".join(f"{size} from {share:.0%}" for share, size in config["phases"]),
+            "start": f"the weights of {start}" if start else "random weights",
             "optimizer": f"AdamW, {config['rate']:g}, warm-up and cosine",
             "average": f"exponential, {config['ema']}",
             "ln_sigma": f"normal({config['log_mean']}, {config['log_std']}), "
@@ -270,7 +335,14 @@ def draft_card(kind: str, run: Path, data: Path, hardware: str, status: str) -> 
 
 
 def install(
-    kind: str, run: Path, data: Path, out: Path, hardware: str, status: str, cache: Path | None
+    kind: str,
+    run: Path,
+    data: Path,
+    tests: dict[str, np.ndarray],
+    out: Path,
+    hardware: str,
+    status: str,
+    cache: Path | None,
 ) -> NetworkPrior:
     """Measures a run and writes weights and card to `out`; returns the prior."""
     card = draft_card(kind, run, data, hardware, status)
@@ -292,7 +364,7 @@ def install(
             error_sigmas=grid,
             error_variances=error_curve(prior, images, grid),
             grey_error_variances=grey,
-            denoising=denoising_table(prior, test_set(kind, data), cache),
+            denoising=denoising_table(prior, tests, cache),
         )
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(weights, out / f"{kind}.safetensors")
@@ -324,6 +396,10 @@ def markdown(card: Card) -> str:
     if card.name == "photo":
         for title, group in PHOTOS.items():
             lines.append(line(f"mean, {title}", [r for r in card.denoising if r.image in group]))
+    elif card.name == "mr":
+        for title in ("complex", "real"):
+            rows = [r for r in card.denoising if r.image.endswith(", real") == (title == "real")]
+            lines.append(line(f"mean, {title}", rows))
     else:
         lines.append(line("mean", card.denoising))
     return "\n".join(lines)
@@ -356,9 +432,11 @@ def draw_figures(prior: NetworkPrior, images: dict[str, np.ndarray], out: Path) 
     from matplotlib.axes import Axes
 
     kind = prior.name
-    window = (-0.25, 0.65) if kind == "ct" else (-1.0, 1.0)
+    window = {"ct": (-0.25, 0.65), "photo": (-1.0, 1.0), "mr": (0.0, 1.0)}[kind]
+    data_range = DATA_RANGE[kind]
 
     def show(axes: Axes, image: np.ndarray, title: str) -> None:
+        image = np.abs(image) if kind == "mr" else image
         scaled = np.clip((image - window[0]) / (window[1] - window[0]), 0, 1)
         axes.imshow(scaled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(title, fontsize=9)
@@ -367,28 +445,38 @@ def draw_figures(prior: NetworkPrior, images: dict[str, np.ndarray], out: Path) 
     chosen = {
         "ct": ("spine (CT_small)", "head (693, 2x2 mean)"),
         "photo": ("chelsea", "camera"),
+        "mr": ("sagittal head, T1", "axial head, PD"),
     }[kind]
     figure, grid = plt.subplots(len(chosen), 5, figsize=(13, 2.8 * len(chosen)),
                                 layout="constrained")  # fmt: skip
     for row, name in zip(grid, chosen, strict=True):
         truth, level = centre(images[name], 128), 25
-        x = noisy(truth, level, name)
+        sigma = level / 255 * data_range
+        x = noisy(truth, sigma, name, level)
         results = {
             "truth": truth,
             f"sigma {level}/255": x,
-            "ours": denoise_prior(prior, x, level),
-            "BM3D": denoise_bm3d(x, level),
+            "ours": denoise_prior(prior, x, sigma),
+            "BM3D": denoise_bm3d(x, sigma),
             "TV, tuned on the truth": denoise_tv(x, truth),
         }
         for axes, (title, image) in zip(row, results.items(), strict=True):
-            note = "" if title == "truth" else f", {psnr(image, truth):.2f} dB"
+            note = "" if title == "truth" else f", {psnr(image, truth, data_range):.2f} dB"
             show(axes, image, title + note)
     figure.savefig(out / f"prior_{kind}_denoised.png", dpi=90)
     plt.close(figure)
     samples = heun(prior, (6, prior.card.channels, 128, 128), 50, 0).numpy()
-    figure, axes_row = plt.subplots(1, 6, figsize=(13, 2.4), layout="constrained")
-    for axes, sample in zip(axes_row, samples, strict=True):
-        show(axes, sample.transpose(1, 2, 0).squeeze(), "")
+    if kind == "mr":
+        samples = (samples[:, 0] + 1j * samples[:, 1])[:, None]
+    height = 4.6 if kind == "mr" else 2.4
+    figure, grid = plt.subplots(
+        2 if kind == "mr" else 1, 6, figsize=(13, height), layout="constrained", squeeze=False
+    )
+    for column, sample in zip(grid.T, samples, strict=True):
+        show(column[0], sample.transpose(1, 2, 0).squeeze(), "")
+        if kind == "mr":
+            column[1].imshow(np.angle(sample[0]), cmap="twilight", vmin=-np.pi, vmax=np.pi)
+            column[1].axis("off")
     figure.savefig(out / f"prior_{kind}_samples.png", dpi=90)
     plt.close(figure)
 
@@ -396,9 +484,10 @@ def draw_figures(prior: NetworkPrior, images: dict[str, np.ndarray], out: Path) 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", nargs="?", choices=("ct", "photo"))
+    parser.add_argument("kind", nargs="?", choices=("ct", "photo", "mr"))
     parser.add_argument("--run", type=Path, help="folder written by train_prior.py")
     parser.add_argument("--data", type=Path, help="folder written by prepare_training_data.py")
+    parser.add_argument("--packages", type=Path, help="where the MR test slices are or go")
     parser.add_argument("--out", type=Path, default=EMBEDDED)
     parser.add_argument("--figures", type=Path, help="where to draw pictures")
     parser.add_argument("--cache", type=Path, help="JSON that keeps BM3D's and TV's results")
@@ -407,13 +496,14 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the tables and end")
     arguments = parser.parse_args()
     if arguments.table:
-        for name in ("ct", "photo"):
+        for name in ("ct", "photo", "mr"):
             print(markdown(load_prior(name).card) + "\n")
         return
     if arguments.kind is None or arguments.run is None or arguments.data is None:
         parser.error("kind, --run and --data are needed to measure a run")
+    tests = test_set(arguments.kind, arguments.data, arguments.packages)
     prior = install(
-        arguments.kind, arguments.run, arguments.data, arguments.out, arguments.hardware,
+        arguments.kind, arguments.run, arguments.data, tests, arguments.out, arguments.hardware,
         arguments.status, arguments.cache,
     )  # fmt: skip
     print(markdown(prior.card))
@@ -421,7 +511,7 @@ def main() -> None:
     print(f"\nroot mean squared error at sigma_max: {rise:.3f}")
     if arguments.figures is not None:
         arguments.figures.mkdir(parents=True, exist_ok=True)
-        draw_figures(prior, test_set(arguments.kind, arguments.data), arguments.figures)
+        draw_figures(prior, tests, arguments.figures)
         curve = arguments.run / "curve.png"
         if curve.exists():
             shutil.copyfile(curve, arguments.figures / f"prior_{arguments.kind}_curve.png")

@@ -2,12 +2,13 @@
 
 Photographs: only files that Debian's copyright files mark as public domain, CC0 or CC-BY
 (not share-alike, not GPL). CT: one head (InVesalius' example), GPL-2, without the axial
-planes 45 to 60, which hold the test slab 48 to 57.
+planes 45 to 60, which hold the test slab 48 to 57. MR: heads under permissive licences.
 
     python scripts/prepare_training_data.py --packages DEBS --out DATA --fetch
 
 Writes `photos/*.png`, `attribution.json` (author, licence, source, SHA-256 of the pixels,
-training or validation) and `cranium.npy` (int16, Hounsfield units, (z, y, x)).
+training or validation), `cranium.npy` (int16, Hounsfield units, (z, y, x)) and `mr.npz`
+(magnitudes of the volumes of scripts/mr_volumes.py, (z, y, x)).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import io
 import json
 import struct
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,6 +28,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFile
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mr_volumes import fetch_sdist, write_volumes
 
 from invdiff.datasets.ct_phantoms import draw_slice
 
@@ -36,6 +42,8 @@ PACKAGES = (
     "lomiri-wallpapers-16.04",
     "libjxl-testdata",
     "invesalius-examples",
+    "mricron-data",
+    "insighttoolkit5-examples",
 )
 ACTIVITIES = (
     "categorization",
@@ -96,6 +104,7 @@ def fetch(packages: Path) -> None:
     for name in PACKAGES:
         if not list(packages.glob(f"{name}_*.deb")):
             subprocess.run(["apt-get", "download", name], cwd=packages, check=True)
+    fetch_sdist(packages)
 
 
 def unpack(packages: Path, out: Path) -> dict[str, Path]:
@@ -374,6 +383,7 @@ def main() -> None:
     write_phantoms(arguments.out, arguments.seed, arguments.phantoms)
     volume = cranium(folders["invesalius-examples"])
     np.save(arguments.out / "cranium.npy", volume)
+    magnetic = write_volumes(arguments.packages, folders, arguments.out)
     text = json.dumps(
         {
             "photographs": [asdict(entry) for entry in entries],
@@ -386,6 +396,7 @@ def main() -> None:
                 "sha256": pixel_hash(volume),
                 "axial_planes_never_trained_on": list(range(*HELD_OUT_AXIAL)),
             },
+            "mr": magnetic,
         },
         indent=1,
     )

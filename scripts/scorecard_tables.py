@@ -11,7 +11,7 @@ from invdiff.files import written_whole
 
 __all__ = ["field_tables", "label", "steps_tables", "write_between"]
 
-BEGIN, END = "<!-- scorecard: begin -->", "<!-- scorecard: end -->"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 Row = Mapping[str, Any]
 _FIGURES = tuple(column for column in COLUMNS if column[0] not in ("steps", "grade"))
 

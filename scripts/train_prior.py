@@ -1,7 +1,8 @@
-"""Trains an embedded prior: an EDM-preconditioned U-Net on photographs or CT slices.
+"""Trains an embedded prior: an EDM-preconditioned U-Net on photographs, CT or MR slices.
 
     python scripts/train_prior.py photo --data DATA --out RUN --minutes 85
     python scripts/train_prior.py ct --data DATA --out RUN --minutes 85
+    python scripts/train_prior.py mr --data DATA --out RUN --minutes 70
 
 DATA is written by scripts/prepare_training_data.py. The run is resumed by the same command
 after a kill: batch, noise and augmentation of a step depend on the seed and the step's number
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -25,14 +27,37 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from invdiff.datasets.crops import Crops, CTCrops, PhotoCrops, ct_pools
+sys.path.insert(0, str(Path(__file__).parent))
+
+from converted_weights import converted
+
+from invdiff.datasets.crops import LUMA, Crops, CTCrops, PhotoCrops, ct_pools, pyramid
+from invdiff.datasets.mr_crops import MRCrops, planes_of, smooth_phase
+from invdiff.priors.network import load_prior
 from invdiff.priors.preconditioning import scalings
 from invdiff.priors.unet import UNet
 
-VALIDATION_SIGMAS = (15 / 127.5, 25 / 127.5, 50 / 127.5)
+LEVELS = (15, 25, 50)  # in 255ths of the range of the data
+DATA_RANGE = {"photo": 2.0, "ct": 2.0, "mr": 1.0}
+# What differs from Config's defaults. The parts of a complex image have a standard deviation of
+# 0.2; half the batch gives twice the steps in the same time.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mr": {
+        "sigma_data": 0.25,
+        "sigma_min": 0.001,
+        "sigma_max": 10.0,
+        "log_mean": -2.2,
+        "log_std": 1.3,
+        "pixels": 32768,
+        "rate": 7e-4,
+        "start": "photo",
+    }
+}
+PHOTO_WEIGHT = 0.15  # of the crops of `mr`: the edges and textures of bodies not seen
 
 
 @dataclass(frozen=True)
@@ -40,7 +65,8 @@ class Config:
     """All numbers of a training run.
 
     Arguments:
-        kind: "photo" (3 channels, [-1, 1]) or "ct" (1 channel, HU / 1000).
+        kind: "photo" (3 channels, [-1, 1]), "ct" (1 channel, HU / 1000) or "mr" (2 channels,
+            the real and imaginary part of magnitudes on [0, 1]).
         widths, blocks: The architecture, see UNet.
         sigma_data: The standard deviation of the images.
         sigma_min, sigma_max: The range of noise levels.
@@ -51,6 +77,7 @@ class Config:
         rate: The largest learning rate; 300 steps of warm-up, then a cosine to zero.
         ema: The decay of the average of the weights.
         seed: Of everything random.
+        start: The embedded prior whose weights it starts from; "" for random weights.
     """
 
     kind: str
@@ -67,6 +94,7 @@ class Config:
     rate: float = 1.2e-3
     ema: float = 0.9993
     seed: int = 0
+    start: str = ""
 
 
 @dataclass
@@ -103,7 +131,39 @@ def load_crops(config: Config, data: Path) -> tuple[Crops, Tensor]:
         made = phantoms[:4, 64:192, 64:192].astype(np.float32)
         images = np.clip(np.concatenate([*tiles, made]), -1024, 3071) / 1000
         return CTCrops(phantoms[4:], axial, strips), torch.from_numpy(images)[:, None]
-    raise ValueError(f"Unknown kind of prior: got {config.kind!r}, expected 'photo' or 'ct'.")
+    if config.kind == "mr":
+        return mr_crops(data, max(size for _, size in config.phases)), mr_validation(data)
+    raise ValueError(
+        f"Unknown kind of prior: got {config.kind!r}, expected 'photo', 'ct' or 'mr'."
+    )
+
+
+def mr_crops(data: Path, smallest: int) -> MRCrops:
+    """Planes of the volumes, and the training photographs in grey."""
+    record = json.loads((data / "attribution.json").read_text())
+    with np.load(data / "mr.npz") as arrays:
+        volumes = record["mr"]["volumes"]
+        pools = [planes_of(arrays[v["name"]], tuple(v["axes"]), smallest) for v in volumes]
+    greys: list[np.ndarray] = []
+    for entry in record["photographs"]:
+        if entry["split"] == "training":
+            with Image.open(data / "photos" / entry["file"]) as picture:
+                levels = pyramid(picture.convert("RGB"), smallest)
+            greys += [((level @ LUMA) / 255).astype(np.float16) for level in levels]
+    return MRCrops([*pools, greys], [*(v["weight"] for v in volumes), PHOTO_WEIGHT])
+
+
+def mr_validation(data: Path) -> Tensor:
+    """Slices of two other people, (n, 2, 128, 128): every third without phase."""
+    with np.load(data / "mr_validation.npz") as arrays:
+        body = arrays["body"].astype(np.float32)
+        tiles = [body[64:192, left : left + 128] for left in (20, 64, 108)]
+        magnitudes = np.concatenate([arrays["head"].astype(np.float32), np.stack(tiles)])
+    images = []
+    for i, magnitude in enumerate(magnitudes):
+        phase = smooth_phase(128, np.random.default_rng(i)) * (i % 3 > 0)
+        images.append([magnitude * np.cos(phase), magnitude * np.sin(phase)])
+    return torch.from_numpy(np.array(images, np.float32))
 
 
 def generator(config: Config, step: int) -> torch.Generator:
@@ -121,9 +181,9 @@ def draw_sigma(config: Config, batch: int, rng: torch.Generator) -> Tensor:
 
 
 def draw_noise(x0: Tensor, rng: torch.Generator) -> Tensor:
-    """Unit noise; the same in all channels where the channels of an image are equal."""
+    """Unit noise; the same in the three channels of a grey photograph."""
     noise = torch.randn(x0.shape, generator=rng)
-    if x0.shape[1] > 1:
+    if x0.shape[1] == 3:
         grey = (x0 == x0[:, :1]).flatten(1).all(1)[:, None, None, None]
         noise = torch.where(grey, noise[:, :1], noise)
     return noise
@@ -183,17 +243,19 @@ def train_step(run: Run, config: Config, crops: Crops, progress: float, device: 
 
 @torch.no_grad()
 def validate(run: Run, config: Config, images: Tensor, device: str) -> dict[str, float]:
-    """Denoising PSNR (dB, data range 2) of the average at sigma 15, 25 and 50 of 255."""
+    """Denoising PSNR (dB) of the average at sigma 15, 25 and 50 of 255 of the data range."""
+    data_range = DATA_RANGE[config.kind]
     out = {}
     noise = draw_noise(images, generator(config, -1 & 0xFFFFFFFF))
-    for level in VALIDATION_SIGMAS:
-        x = (images + level * noise).to(device)
+    for level in LEVELS:
+        sigma = level / 255 * data_range
+        x = (images + sigma * noise).to(device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             x0 = denoise(
-                run.average, x, torch.full((len(x),), level, device=device), config.sigma_data
+                run.average, x, torch.full((len(x),), sigma, device=device), config.sigma_data
             )
         error = (x0.cpu() - images).square().flatten(1).mean(1)
-        out[f"psnr{round(level * 127.5)}"] = float((10 * (4 / error).log10()).mean())
+        out[f"psnr{level}"] = float((10 * (data_range**2 / error).log10()).mean())
     return out
 
 
@@ -253,10 +315,10 @@ def plot(run: Run, out: Path) -> None:
     steps = [entry["step"] / 1000 for entry in run.log]
     left.semilogy(steps, [entry["loss"] for entry in run.log])
     left.set(xlabel="thousand steps", ylabel="training loss (of F)")
-    for level in (15, 25, 50):
+    for level in LEVELS:
         right.plot(steps, [entry[f"psnr{level}"] for entry in run.log], label=f"sigma {level}/255")
     right.set(xlabel="thousand steps", ylabel="validation PSNR (dB)")
-    right.legend()
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.savefig(out / "curve.png", dpi=110)
@@ -272,6 +334,10 @@ def build(config: Config, channels: int, device: str) -> Run:
         .to(memory_format=torch.channels_last)
         for _ in range(2)
     ]
+    if config.start:
+        prior = load_prior(config.start)
+        log_scale = math.log(prior.card.sigma_data / config.sigma_data)
+        models[0].load_state_dict(converted(prior.network.state_dict(), channels, log_scale))
     models[1].load_state_dict(models[0].state_dict())
     models[1].requires_grad_(False)
     optimizer = torch.optim.AdamW(
@@ -348,7 +414,7 @@ def train(
 def main() -> None:
     """Command line: one option per field of Config."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=("photo", "ct"))
+    parser.add_argument("kind", choices=("photo", "ct", "mr"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--config", type=Path, help="JSON of Config's fields to change")
@@ -369,7 +435,7 @@ def main() -> None:
             changes[name] = tuple(changes[name])
     if "phases" in changes:
         changes["phases"] = tuple((share, size) for share, size in changes["phases"])
-    config = Config(kind=arguments.kind, **changes)
+    config = Config(kind=arguments.kind, **(SETTINGS.get(arguments.kind, {}) | changes))
     crops, images = load_crops(config, arguments.data)
     run = train(
         config,

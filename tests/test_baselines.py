@@ -145,7 +145,7 @@ def test_tuning_finds_the_weight_in_between():
 
 
 def test_on_a_real_slice():
-    """30 views of pydicom's CT_small: 27.9 dB by FBP and 33.9 dB by TV were measured here.
+    """30 views of pydicom's CT_small: 28.3 dB by FBP and 33.9 dB by TV were measured here.
 
     The weight, 250 mm, is the best for simulated scans of other slices.
     """
@@ -159,7 +159,7 @@ def test_on_a_real_slice():
         error = attenuation_to_hu(x[0, 0].numpy()) - hu
         return 10 * np.log10(2000**2 / np.mean(error**2))
 
-    assert psnr(fbp(A, y, hann)) == pytest.approx(27.9, abs=0.3)
+    assert psnr(fbp(A, y, hann)) == pytest.approx(28.3, abs=0.3)
     assert psnr(tv(A, y, sigma, 250.0, 150, nonnegative=True)) == pytest.approx(33.9, abs=0.3)
 
 

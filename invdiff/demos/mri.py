@@ -19,7 +19,7 @@ from invdiff.ladder import karras
 from invdiff.noise import Gaussian
 from invdiff.operators import AsComplex, root_sum_of_squares
 from invdiff.operators.fourier import ifft2c
-from invdiff.priors import AffinePrior, ComplexPrior, load_prior
+from invdiff.priors import AffinePrior, load_prior
 from invdiff.problem import Problem
 from invdiff.samplers import DDS
 from invdiff.sense import sense_cg
@@ -48,13 +48,12 @@ def mri_demo(seed: int, steps: int) -> Case:
 def mri_prior(kspace: KSpace) -> AffinePrior:
     """The prior of complex images (2, rows, columns), in the unit of this k-space.
 
-    It is that of grey photographs, for the real and the imaginary part each: there is no MR prior
-    in the package yet. The prior is scaled to the data, not the data to it, by the brightest
-    (99.9th percentile) of the zero-filled image.
+    It is scaled to the data, not the data to it, by the brightest (99.9th percentile) of the
+    zero-filled image.
     """
     coil_images = ifft2c(torch.from_numpy(kspace.kspace))[None]
     scale = float(np.percentile(root_sum_of_squares(coil_images).numpy(), 99.9))
-    return AffinePrior(ComplexPrior(load_prior("photo", channels=1)), scale=scale, offset=0.0)
+    return AffinePrior(load_prior("mr"), scale=scale, offset=0.0)
 
 
 def mri_case(

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from ct_shapes import chords, grid
 
 from invdiff.datasets.hounsfield import attenuation_to_hu, hu_to_attenuation
+from invdiff.datasets.photon_counts import simulate_counts
 from invdiff.datasets.simulation import simulate_ct, simulate_mri
+from invdiff.errors import ShapeError
 from invdiff.linalg import cg
-from invdiff.operators import fbp, hann
+from invdiff.operators import Geometry, fbp, hann
 from invdiff.operators.cartesian_mri import fft2c
 
 
@@ -57,11 +60,99 @@ def test_reconstructs_in_place():
 
 def test_starved_rays_are_counted():
     thick = np.where(slice_in_hu() > -500, 3000.0, -1000.0)
-    made = simulate_ct(thick, 3.0, 12, 100.0, 0.02, 0)
+    with pytest.warns(UserWarning, match="have no photon"):
+        made = simulate_ct(thick, 3.0, 12, 100.0, 0.02, 0)
     assert 0.05 < made.starved < 0.9
     assert np.isfinite(made.sinogram.sinogram).all()
     assert made.sinogram.sigma.max() == 1
     assert simulate_ct(slice_in_hu(), 1.0, 12, 1e5, 0.02, 0).starved == 0
+
+
+def test_electronic_noise_is_declared():
+    """As above, with s = 30 at 400 counts or more, where photons alone would be half of it."""
+    first, second = (
+        simulate_ct(slice_in_hu(), 2.0, 40, 2e3, 0.02, seed, electronic=30.0).sinogram
+        for seed in (0, 1)
+    )
+    z = (first.sinogram - second.sinogram) / first.sigma
+    sure = first.sigma < 0.1  # where the logarithm is nearly linear
+    assert abs((z[sure] ** 2).mean() / 2 - 1) < 4 * np.sqrt(2 / sure.sum()) + 0.02
+    counts = 2e3 * np.exp(-first.sinogram)
+    photons_alone = (first.sinogram - second.sinogram) ** 2 * counts
+    assert photons_alone[sure].mean() / 2 > 1.2
+
+
+GEOMETRIES = {
+    "parallel": lambda: Geometry.parallel((48, 48), 60, pixel_size=2.0),
+    "fan": lambda: Geometry.fan(
+        (48, 48), 60, pixel_size=2.0, source_to_axis=300.0, source_to_detector=500.0
+    ),
+    "arc": lambda: Geometry.fan(
+        (48, 48), 60, pixel_size=2.0, source_to_axis=300.0, source_to_detector=500.0, arc=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_counts_have_their_mean(name):
+    """Of a disc with known chords: (y - L)^2 / L has mean 1 within 4 standard errors.
+
+    The disc is drawn on the given grid, whose edge pixels are wrong by far more than photon noise
+    in the rays that graze them; those are left out. Without the object the mean would be off.
+    """
+    geometry = GEOMETRIES[name]()
+    x, y = grid(geometry)
+    image = 0.01 * (np.hypot(x - 9, y + 6) < 25)
+    exact = 0.01 * chords(geometry, (9.0, -6.0), 25.0)
+    made = simulate_counts(np.stack([image, image]), geometry, 2e3, [5, 6])
+    assert made.counts.shape == (2, 1, *geometry.sinogram_shape)
+    rate = 2e3 * np.exp(-exact)
+    for counts in made.counts[:, 0].numpy():
+        for rays in (exact == 0, exact > 0.3):
+            chi2 = (counts - rate)[rays] ** 2 / rate[rays]
+            assert abs(chi2.mean() - 1) < 4 * np.sqrt(2 / rays.sum()) + 0.03
+        assert ((counts - 2e3) ** 2 / 2e3)[exact > 0.3].mean() > 10
+
+
+def test_an_items_noise_is_its_own():
+    """It follows the item's seed, whatever else is simulated along with it."""
+    geometry = GEOMETRIES["fan"]()
+    images = np.random.default_rng(0).uniform(0, 0.02, (3, 48, 48))
+    together = simulate_counts(images, geometry, 1e3, [3, 4, 5], electronic=2.0).counts
+    alone = simulate_counts(images[[2, 0]], geometry, 1e3, [5, 3], electronic=2.0).counts
+    assert torch.equal(together[[2, 0]], alone)
+    other = simulate_counts(images[:1], geometry, 1e3, [7], electronic=2.0).counts
+    assert not torch.equal(together[:1], other)
+
+
+def test_volumes():
+    geometry = Geometry.cone(
+        (6, 10, 10),
+        12,
+        pixel_size=2.0,
+        source_to_axis=100.0,
+        source_to_detector=150.0,
+        detectors=(10, 16),
+        detector_spacing=(3.0, 3.0),
+    )
+    x, y = grid(geometry)
+    ball = 0.05 * (np.sqrt(x**2 + y**2 + (2 * np.arange(-2.5, 3)[:, None, None]) ** 2) < 4)
+    made = simulate_counts(ball[None], geometry, 1e9, [0], finer=2)
+    found = made.noise.log_data(made.counts).y[0, 0].numpy()
+    exact = 0.05 * chords(geometry, (0.0, 0.0, 0.0), 4.0)
+    assert np.abs(found - exact).mean() < 0.1 * exact[exact > 0].mean()
+
+
+def test_counts_refuse():
+    geometry = GEOMETRIES["parallel"]()
+    with pytest.raises(ShapeError, match="one seed for each"):
+        simulate_counts(np.zeros((2, 48, 48)), geometry, 1e3, [0])
+    with pytest.raises(ShapeError, match="one seed for each"):
+        simulate_counts(np.zeros((1, 40, 48)), geometry, 1e3, [0])
+    with pytest.raises(ValueError, match="hu_to_attenuation"):
+        simulate_counts(np.full((1, 48, 48), -1000.0), geometry, 1e3, [0])
+    with pytest.raises(ValueError, match="air scan"):
+        simulate_counts(np.zeros((1, 48, 48)), geometry, 0.0, [0])
 
 
 def test_mri_noise_and_truth():
