@@ -123,7 +123,7 @@ class KSpace:
         """Reads and checks a file; raises OSError, ShapeError, TypeError or ValueError."""
         required = ("kspace", "sigma", "format_version")
         arrays = read_npz(path, required, ("mask", "maps"), limit=LIMIT)
-        check_version(arrays["format_version"], VERSION, path)
+        check_version(arrays["format_version"], VERSION)
         kspace = arrays["kspace"]
         _check_complex("kspace", kspace)
         mask = arrays.get("mask", (kspace != 0).any(axis=0))

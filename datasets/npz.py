@@ -14,9 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+from invdiff.datasets.untrusted import file_size
 from invdiff.files import written_whole
 
 __all__ = ["read_npz", "write_npz"]
+
+# What a damaged archive makes the library raise, its strange encodings and places included.
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, OSError),
+    *(UnicodeDecodeError, RuntimeError),
+)
 
 
 def read_npz(
@@ -27,33 +34,33 @@ def read_npz(
     Raises:
         ValueError: If the file is not a readable npz file, an array is missing, or they unpack
             to more than ``limit`` bytes.
-        OSError: If the file cannot be opened.
+        FileNotFoundError, PermissionError: If there is no such file, or it may not be read.
     """
     path = Path(path)
+    file_size(path)
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {item.filename: item.file_size for item in archive.infolist()}
         missing = [name for name in required if f"{name}.npy" not in sizes]
         if missing:
             raise ValueError(
-                f"{path.name} lacks the arrays {missing}; it has "
-                f"{sorted(name.removesuffix('.npy') for name in sizes)[:20]}. "
+                f"It lacks the arrays {missing}, and has {len(sizes)} in all. "
                 f"Write it with all of {list(required)}."
             )
         present = [name for name in (*required, *optional) if f"{name}.npy" in sizes]
         total = sum(sizes[f"{name}.npy"] for name in present)
         if total > limit:
             raise ValueError(
-                f"{path.name} unpacks to {total} bytes, expected at most {limit}. "
+                f"It unpacks to {total} bytes, expected at most {limit}. "
                 "Check where it comes from; split it if it is what it says."
             )
         with zipfile.ZipFile(path) as archive:
             return {name: _read(archive, name, sizes[f"{name}.npy"]) for name in present}
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
+    except DAMAGED as error:
         raise ValueError(
-            f"{path.name} is not a readable npz file ({error}). It may be truncated: copy or "
-            "write it again."
-        ) from error
+            f"It is not a readable npz file ({type(error).__name__}). It may be truncated: copy "
+            "or write it again."
+        ) from None
 
 
 def _read(archive: zipfile.ZipFile, name: str, size: int) -> np.ndarray:

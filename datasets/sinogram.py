@@ -88,7 +88,7 @@ class Sinogram:
     def load(cls, path: str | Path) -> Self:
         """Reads and checks a file; raises OSError, ShapeError, TypeError or ValueError."""
         arrays = read_npz(path, (*KEYS, "format_version"), limit=LIMIT)
-        check_version(arrays["format_version"], VERSION, path)
+        check_version(arrays["format_version"], VERSION)
         shape = arrays["image_shape"]
         if shape.shape != (2,) or not np.issubdtype(shape.dtype, np.integer):
             raise ShapeError(f"image_shape is {shape!r}, expected two whole numbers.")
@@ -103,11 +103,11 @@ class Sinogram:
         )
 
 
-def check_version(found: np.ndarray, expected: int, path: str | Path) -> None:
+def check_version(found: np.ndarray, expected: int) -> None:
     """Raises ValueError if the file was written in another version of its format."""
     if found.shape != () or found != expected:
         raise ValueError(
-            f"{Path(path).name} has format_version {found!r}, expected {expected}. "
+            f"It has another format_version than {expected}. "
             "It was written by another version of the package: write it again."
         )
 

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from invdiff.commands.calibrate import calibrate
+from invdiff.commands.check import check
+from invdiff.commands.evaluate import evaluate
+from invdiff.commands.recon import recon
+from invdiff.commands.simulate import simulate
 from invdiff.errors import NotFinite
 from invdiff.inspection.command import check_prior
 
@@ -39,13 +44,6 @@ class Task(StrEnum):
     sr = "sr"
 
 
-class Modality(StrEnum):
-    """What ``recon`` can read."""
-
-    ct = "ct"
-    mri = "mri"
-
-
 Out = Annotated[Path | None, typer.Option("--out", help="The folder to write to.")]
 Samples = Annotated[int, typer.Option(min=1, help="Posterior samples; 2 or more give std maps.")]
 Steps = Annotated[int, typer.Option(min=2, help="Noise levels from pure noise to the image.")]
@@ -55,9 +53,6 @@ Rows = Annotated[
 ]
 Resume = Annotated[
     Path | None, typer.Option("--checkpoint", help="A folder in which a killed run is continued.")
-]
-Slice = Annotated[
-    int | None, typer.Option("--slice", min=0, help="Of a raw file; the middle one if omitted.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead.")]
 
@@ -82,32 +77,6 @@ def demo(
     folder = out or Path(f"invdiff-demo-{task.value}")
     _check_folder(folder)
     _run(make(seed, steps), folder, samples, seed, rows, checkpoint, as_json, started)
-
-
-@app.command()
-def recon(
-    modality: Annotated[Modality, typer.Argument(help="The kind of measurement.")],
-    file: Annotated[Path, typer.Argument(help="A measurement: see docs/formats.md.")],
-    out: Out = None,
-    samples: Samples = 8,
-    steps: Steps = 50,
-    seed: Seed = 0,
-    rows: Rows = None,
-    checkpoint: Resume = None,
-    as_json: Json = False,
-    index: Slice = None,
-) -> None:
-    """Reconstruct a measurement from a file. No ground truth is needed.
-
-    ct: an npz file with a parallel-beam sinogram, its geometry and its noise.
-    mri: an npz file with Cartesian multi-coil k-space and its noise, or a raw HDF5 file in
-    fastMRI's layout.
-    """
-    started = time.perf_counter()
-    folder = out or Path(f"invdiff-recon-{modality.value}")  # a file name may name a patient
-    _check_folder(folder)
-    case = _read(modality, file, steps, index)
-    _run(case, folder, samples, seed, rows, checkpoint, as_json, started)
 
 
 @app.command()
@@ -152,6 +121,11 @@ def info(as_json: Json = False) -> None:
     typer.echo(json.dumps(facts, indent=2) if as_json else about_text(facts))
 
 
+app.command()(recon)
+app.command()(check)
+app.command("eval")(evaluate)
+app.command()(calibrate)
+app.add_typer(simulate)
 app.command()(check_prior)
 
 
@@ -161,20 +135,6 @@ def _demos() -> dict[Task, Callable[[int, int], Case]]:
     from invdiff.demos.photo import inpaint_demo, sr_demo
 
     return {Task.ct: ct_demo, Task.mri: mri_demo, Task.inpaint: inpaint_demo, Task.sr: sr_demo}
-
-
-def _read(modality: Modality, file: Path, steps: int, index: int | None) -> Case:
-    if modality is Modality.ct:
-        if index is not None:
-            raise ValueError("--slice belongs to raw MRI files. A sinogram is one slice.")
-        from invdiff.datasets.sinogram import Sinogram
-        from invdiff.demos.ct import ct_case
-
-        return ct_case(Sinogram.load(file), steps, "CT reconstruction")
-    from invdiff.demos.mri import mri_case, read_kspace
-
-    kspace, notes = read_kspace(file, index)
-    return mri_case(kspace, steps, "MRI reconstruction", notes=notes)
 
 
 def _run(

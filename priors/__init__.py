@@ -4,6 +4,7 @@ from invdiff.priors.atoms import AtomsPrior
 from invdiff.priors.base import Prior
 from invdiff.priors.card import Card
 from invdiff.priors.gaussian import GaussianPrior
+from invdiff.priors.guidance import ClassConditional, GuidedPrior
 from invdiff.priors.increments import BernoulliLaplace, Gauss, Laplace, Student
 from invdiff.priors.levy import LevyPrior
 from invdiff.priors.mixture import GaussianMixturePrior
@@ -15,11 +16,13 @@ __all__ = [
     "AtomsPrior",
     "BernoulliLaplace",
     "Card",
+    "ClassConditional",
     "ComplexPrior",
     "Gauss",
     "GaussianMixturePrior",
     "GaussianPrior",
     "GreyPrior",
+    "GuidedPrior",
     "Laplace",
     "LevyPrior",
     "NetworkPrior",

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from invdiff.inspection.forms import FORMS, Form
-from invdiff.inspection.questions import Question
 
-__all__ = ["Reading", "products", "readings"]
+__all__ = ["Reading", "errors", "readings"]
+
+ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Reading:
         sign = "the sign of the network's output is reversed" if self.sign < 0 else ""
         if self.declared == self.actual:
             return sign
-        article = "an" if self.actual.name[0] in "aeiou" else "a"
+        article = "an" if self.actual.name in ("epsilon", "x0") else "a"
         form = f"{article} {self.actual.name} model declared as {self.declared.name}"
         return f"{form}, and {sign}" if sign else form
 
@@ -57,24 +58,10 @@ class Reading:
         form = "" if self.declared == self.actual else f"Declare it as {self.actual.name}."
         return f"{form} Negate its output.".strip() if self.sign < 0 else form
 
-    def factors(self, question: Question, sigma: float) -> tuple[float, float]:
-        """A and B for an answer to a question."""
-        told = question.told(sigma)
+    def factors(self, sigma: float, told: float, into: float) -> tuple[float, float]:
+        """A and B, where c is ``into`` and the level told is not always the true one."""
         b = self.sign * self.actual.out(sigma) / self.declared.out(told)
-        return self.actual.skip(sigma) - b * question.into(sigma, told) * self.declared.skip(
-            told
-        ), b
-
-    def image(self, question: Question, sigma: float, noisy: Tensor, answer: Tensor) -> Tensor:
-        """The denoised image, in the range of the question."""
-        a, b = self.factors(question, sigma)
-        return a * noisy + b * answer
-
-    def errors(self, question: Question, sigma: float, inner: Tensor) -> Tensor:
-        """The mean squared error of each image, from ``products``, in the question's range."""
-        a, b = self.factors(question, sigma)
-        weights = torch.tensor([a, b, -1.0], dtype=torch.float64)
-        return (inner @ weights) @ weights
+        return self.actual.skip(sigma) - b * into * self.declared.skip(told), b
 
 
 def readings(declared: str | None) -> Iterator[Reading]:
@@ -90,7 +77,13 @@ def readings(declared: str | None) -> Iterator[Reading]:
                         yield Reading(form, actual, sign)
 
 
-def products(truth: Tensor, noisy: Tensor, answer: Tensor) -> Tensor:
-    """The inner products per pixel of (noisy, answer, truth), (n, 3, 3), float64."""
+def errors(truth: Tensor, noisy: Tensor, answer: Tensor, factors: Tensor) -> Tensor:
+    """The mean squared error of every reading, (readings, n), from its factors (readings, 2)."""
     stack = torch.stack([noisy, answer, truth], 1).flatten(2).double()
-    return stack @ stack.mT / stack.shape[2]
+    inner = stack @ stack.mT / stack.shape[2]
+    weights = torch.cat([factors, -torch.ones_like(factors[:, :1])], 1)
+    squares = torch.einsum("ri,nij,rj->rn", weights, inner, weights)
+    # Large factors of opposite sign leave nothing but rounding, which must not look like success.
+    return squares + ROUNDING * torch.einsum(
+        "ri,nij,rj->rn", weights.abs(), inner.abs(), weights.abs()
+    )

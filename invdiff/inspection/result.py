@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from invdiff.inspection.behaviour import Behaviour
+from invdiff.inspection.bench import Bench, Denoiser
 from invdiff.inspection.questions import Range
-from invdiff.inspection.trial import Bench, Denoiser, Trial
+from invdiff.inspection.trial import Trial, denoised
 from invdiff.inspection.verdict import decide
 from invdiff.priors.base import Prior
 
@@ -106,8 +107,8 @@ def conclude(
     }
     trials = {"as declared": finalists[0]} | ({"as found": found} if found.words else {})
     for name, trial in trials.items():
-        makers[name] = partial(bench.denoised, denoiser, trial)
-    lines = tuple(Line(name, _rounded(bench.psnr(make))) for name, make in makers.items())
+        makers[name] = partial(denoised, bench, denoiser, trial)
+    lines = tuple(Line(name, _psnr(bench.errors(make))) for name, make in makers.items())
     best = _best_rows(bench, found)
     verdict, advice, fine = _verdict(found, bench.images[best[0]].kind, best, lines)
     ranked = sorted(finalists, key=lambda trial: trial.score, reverse=True)
@@ -121,7 +122,7 @@ def conclude(
         notes=seen.notes,
         shape=tuple(bench.truth.shape[1:]),
         range=span,
-        sigmas=tuple(bench.sigma(span, level) for level in range(len(bench.shares))),
+        sigmas=tuple(bench.sigma(span, level) for level in bench.levels),
         images=tuple(image.name for image in bench.images),
         kinds=tuple(image.kind for image in bench.images),
         lines=lines,
@@ -144,7 +145,7 @@ def _verdict(
         )
     if found.words:
         return f"Looks like {found.words}.", found.advice, False
-    gain = float(found.gains[torch.tensor(best)].mean())
+    gain = float(found.gains[best].mean())
     if gain < WEAK:
         return (
             f"Denoises as declared, but {-gain:.1f} dB worse than total variation on "
@@ -166,21 +167,20 @@ def _gain(line: Line, other: Line, rows: Sequence[int]) -> list[float]:
 
 def _best_rows(bench: Bench, found: Trial) -> list[int]:
     """The images of the kind that the interpretation does best on."""
-    kinds = [image.kind for image in bench.images]
-    rows = {kind: [i for i, own in enumerate(kinds) if own == kind] for kind in kinds}
-    return max(rows.values(), key=lambda chosen: float(found.gains[torch.tensor(chosen)].mean()))
+    return max(bench.kinds.values(), key=lambda rows: float(found.gains[rows].mean()))
 
 
 def _pictures(
     bench: Bench, makers: Mapping[str, Callable[[int], Tensor]], row: int
 ) -> tuple[tuple[str, Tensor], ...]:
-    levels = range(len(bench.shares))
-    truth = bench.truth[row].expand(len(levels), -1, -1, -1)
+    truth = bench.truth[row].expand(len(bench.shares), -1, -1, -1)
     shown = {
-        name: torch.stack([make(level)[row] for level in levels]) for name, make in makers.items()
+        name: torch.stack([make(level)[row] for level in bench.levels])
+        for name, make in makers.items()
     }
     return ("truth", truth), *shown.items()
 
 
-def _rounded(values: Tensor) -> tuple[tuple[float, ...], ...]:
+def _psnr(losses: Tensor) -> tuple[tuple[float, ...], ...]:
+    values = -10 * losses.nan_to_num(nan=1e12).clamp(1e-12, 1e12).log10()
     return tuple(tuple(round(value, 2) for value in row) for row in values.tolist())

@@ -9,18 +9,20 @@ from dataclasses import replace
 import torch
 
 from invdiff.inspection.behaviour import Behaviour, FirstHalf, accepted, observe
+from invdiff.inspection.bench import Bench, Denoiser
 from invdiff.inspection.forms import FORMS
 from invdiff.inspection.images import KnownImage, known_images
 from invdiff.inspection.questions import Range, questions
 from invdiff.inspection.readings import Reading, readings
 from invdiff.inspection.result import Inspection, conclude
-from invdiff.inspection.trial import SHARES, Bench, Denoiser, Trial
+from invdiff.inspection.trial import Trial, try_readings
 from invdiff.inspection.verdict import shortlist
 from invdiff.priors.base import Prior
 
 __all__ = ["inspect_prior"]
 
 UNKNOWN_RANGE = (-1.0, 1.0)  # what most networks are trained on
+SHARES = (0.05, 0.2, 0.75)  # noise levels, as shares of the declared range
 FINALISTS = 8  # interpretations that are tried on all images
 
 
@@ -60,13 +62,13 @@ def inspect_prior(
     known = tuple(images) if images is not None else known_images(*accepted(prior, size))
     span, doubts = _range(prior, value_range)
     shares, more = _shares(prior, span)
-    screen = Bench(_one_of_each(known), shares, seed, rows)
+    full = Bench.of(known, shares, seed, rows)
+    screen = full.one_of_each_kind()
     behaviour = _observe(prior, screen, span)
     denoiser: Denoiser = FirstHalf(prior) if behaviour.halves else prior
     trials, refused = _try_all(denoiser, screen, span, list(readings(declared or _target(prior))))
-    full = Bench(known, shares, seed, rows)
     finalists = [
-        full.try_readings(denoiser, trial.question, [trial.reading])[0]
+        try_readings(full, denoiser, trial.question, [trial.reading])[0]
         for trial in shortlist(trials, FINALISTS)
     ]
     seen = replace(
@@ -115,10 +117,6 @@ def _shares(prior: Prior, span: Range) -> tuple[list[float], list[str]]:
     return [first, math.sqrt(first * last), last], []
 
 
-def _one_of_each(known: Sequence[KnownImage]) -> list[KnownImage]:
-    return list({image.kind: image for image in reversed(known)}.values())
-
-
 def _observe(prior: Prior, bench: Bench, span: Range) -> Behaviour:
     noisy = span[0] + (span[1] - span[0]) * bench.noisy(1)[:1]
     sigma = bench.sigma(span, 1)
@@ -133,7 +131,7 @@ def _try_all(
     refused = 0
     for question in questions(span, bench.truth.shape[1]):
         try:
-            trials += bench.try_readings(denoiser, question, bench.distinct(question, ways))
+            trials += try_readings(bench, denoiser, question, ways)
         except ValueError:
             # A prior may refuse noise levels outside of what it declares, but not what it does.
             if not question.words:

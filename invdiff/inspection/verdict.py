@@ -11,8 +11,9 @@ __all__ = ["decide", "shortlist"]
 # Differences of score in dB that it takes to name a mistake. An exact denoiser is the best there
 # is on images of its own kind; the margins are for images of other kinds and few of them.
 CLEARLY = 1.0  # where the network's answer or its noise level would be another
-ENOUGH = 0.5  # where only the images would be given differently: networks forgive much of that
-STEADILY = 0.2  # the same, better in three of four images and levels
+ENOUGH = 0.5  # the same if nearly always better, or if only the images are given differently
+STEADILY = 0.2  # for images given differently and mostly better: networks forgive much of that
+NEARLY_ALWAYS, MOSTLY = 0.9, 0.75  # of all images and levels
 AS_GOOD = 0.5  # below the best: the simpler explanation is taken
 NEVER_WORSE = -0.3  # at no noise level may a better interpretation lose more
 
@@ -37,6 +38,9 @@ def shortlist(trials: Sequence[Trial], count: int) -> list[Trial]:
 
 def _beats(trial: Trial, declared: Trial) -> bool:
     rise, gain = trial.score - declared.score, trial.gains - declared.gains
+    share = float((gain > 0).double().mean())
     if trial.of_images:
-        return rise > ENOUGH or (rise > STEADILY and float((gain > 0).double().mean()) >= 0.75)
-    return rise > CLEARLY and bool((gain.mean(0) > NEVER_WORSE).all())
+        return rise > ENOUGH or (rise > STEADILY and share >= MOSTLY)
+    if bool((gain.mean(0) < NEVER_WORSE).any()):
+        return False
+    return rise > CLEARLY or (rise > ENOUGH and share >= NEARLY_ALWAYS)

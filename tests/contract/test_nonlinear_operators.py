@@ -14,6 +14,7 @@ from invdiff.operators import (
     Blur,
     Boundary,
     Chroma,
+    Decoder,
     FromDeepinv,
     HighDynamicRange,
     Identity,
@@ -44,7 +45,26 @@ def blurred_twice_as_bright() -> Operator:
     )
 
 
+class TinyDecoder(torch.nn.Module):
+    """Two latent channels to one image channel of twice the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = torch.nn.ConvTranspose2d(2, 1, 2, stride=2)
+        source = torch.Generator().manual_seed(2)
+        for value in self.parameters():
+            value.data = torch.randn(value.shape, generator=source)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.up(z))
+
+
 MAKERS = {
+    "decoder": lambda: Decoder(TinyDecoder(), (2, 4, 8)),
+    "decoder-blurred": lambda: (
+        Blur((1, 8, 16), gaussian_kernel(0.7), Boundary.REFLECT)
+        @ Decoder(TinyDecoder(), (2, 4, 8))
+    ),
     "high-dynamic-range": lambda: HighDynamicRange((3, 16, 16)),
     "jpeg-quarter": lambda: JPEG((3, 16, 32), 20, -1.0, 1.0),
     "jpeg-full": lambda: JPEG((3, 8, 16), 20, -1.0, 1.0, Chroma.FULL),

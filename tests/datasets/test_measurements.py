@@ -104,7 +104,7 @@ def test_damaged_files_are_refused(scan, tmp_path):
     flipped[whole.index(b"NUMPY") + 150] ^= 255
     for content in (b"", whole[:50], whole[:-60], bytes(flipped), b"not a file at all"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.npz is not a readable npz file"):
+        with pytest.raises(ValueError, match="not a readable npz file"):
             Sinogram.load(path)
     with pytest.raises(FileNotFoundError):
         Sinogram.load(tmp_path / "missing.npz")
