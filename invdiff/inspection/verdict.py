@@ -11,9 +11,10 @@ __all__ = ["decide", "shortlist"]
 # Differences of score in dB that it takes to name a mistake. An exact denoiser is the best there
 # is on images of its own kind; the margins are for images of other kinds and few of them.
 CLEARLY = 1.0  # where the network's answer or its noise level would be another
-ENOUGH = 0.5  # the same if nearly always better, or if only the images are given differently
+ENOUGH = 0.5  # the same if nearly always as good, or if only the images are given differently
 STEADILY = 0.2  # for images given differently and mostly better: networks forgive much of that
 NEARLY_ALWAYS, MOSTLY = 0.9, 0.75  # of all images and levels
+SAME = 0.05  # differences below this are none: at little noise, many mistakes change nothing
 AS_GOOD = 0.5  # below the best: the simpler explanation is taken
 NEVER_WORSE = -0.3  # at no noise level may a better interpretation lose more
 
@@ -38,9 +39,10 @@ def shortlist(trials: Sequence[Trial], count: int) -> list[Trial]:
 
 def _beats(trial: Trial, declared: Trial) -> bool:
     rise, gain = trial.score - declared.score, trial.gains - declared.gains
-    share = float((gain > 0).double().mean())
     if trial.of_images:
-        return rise > ENOUGH or (rise > STEADILY and share >= MOSTLY)
+        better = float((gain > 0).double().mean())
+        return rise > ENOUGH or (rise > STEADILY and better >= MOSTLY)
     if bool((gain.mean(0) < NEVER_WORSE).any()):
         return False
-    return rise > CLEARLY or (rise > ENOUGH and share >= NEARLY_ALWAYS)
+    as_good = float((gain > -SAME).double().mean())
+    return rise > CLEARLY or (rise > ENOUGH and as_good >= NEARLY_ALWAYS)

@@ -69,7 +69,7 @@ def colourful() -> GaussianPrior:
 
 @pytest.fixture(scope="module")
 def images() -> list[KnownImage]:
-    draws = colourful().draw(Rng(0, [0, 1, 2], 1)).float()
+    draws = colourful().draw(Rng(0, [0, 1], 1)).float()
     return [KnownImage(f"draw {i}", "draw", values) for i, values in enumerate(draws)]
 
 
@@ -131,10 +131,15 @@ def test_every_form_that_is_declared_rightly_passes(exact, images, form):
     assert inspect(misread(exact, form, form), images, declared=form).ok
 
 
-PAIRS = [(a, b) for a in ANSWERS for b in ANSWERS if a != b]
+COMMON, RARE = ("x0", "epsilon", "v"), ("score", "velocity", "residual")
+PAIRS = [
+    *((a, b) for a in COMMON for b in COMMON if a != b),
+    *(("x0", b) for b in RARE),
+    *((a, "epsilon") for a in RARE),
+]
 
 
-@pytest.mark.parametrize(("declared", "actual"), PAIRS, ids="-".join)
+@pytest.mark.parametrize(("declared", "actual"), PAIRS)
 def test_a_form_declared_as_another_is_named(exact, images, declared, actual):
     found = inspect(misread(exact, declared, actual), images, declared=declared)
     article = "an" if actual in ("epsilon", "x0") else "a"
@@ -286,17 +291,18 @@ def test_reversed_time_is_named(exact, images, schedule):
     assert f"the direction of time reversed ({schedule} schedule)" in found.verdict
 
 
-@pytest.mark.parametrize("form", ["epsilon", "x0"])
-def test_a_missing_and_a_needless_scale_of_the_input_are_named(exact, images, form):
+def test_a_missing_and_a_needless_scale_of_the_input_are_named(exact, images):
+    """Of an epsilon model; where x0 is predicted the same mistake costs little."""
+
     def scaled(x: Tensor, sigma: Tensor, power: int) -> Tensor:
         s = level(sigma, x)
         state = x * alpha(s) ** power
-        answer = ANSWERS[form](state, exact(state, sigma), s)
-        return UNDONE[form](x, answer, s)
+        answer = ANSWERS["epsilon"](state, exact(state, sigma), s)
+        return UNDONE["epsilon"](x, answer, s)
 
-    missing = inspect(Wrong(lambda x, s: scaled(x, s, -1)), images, declared=form)
+    missing = inspect(Wrong(lambda x, s: scaled(x, s, -1)), images, declared="epsilon")
     assert "scaled state x / sqrt(1 + sigma^2) given x itself" in missing.verdict
-    needless = inspect(Wrong(lambda x, s: scaled(x, s, 1)), images, declared=form)
+    needless = inspect(Wrong(lambda x, s: scaled(x, s, 1)), images, declared="epsilon")
     assert "a model of x itself given the scaled state" in needless.verdict
 
 
@@ -316,7 +322,7 @@ def test_learned_variance_that_breaks_the_call_is_named(exact, images):
 
 def test_training_mode_is_named(exact, images):
     def dropout(x: Tensor, sigma: Tensor) -> Tensor:
-        return torch.nn.functional.dropout(exact(x, sigma), 0.1, generator=None)
+        return torch.nn.functional.dropout(exact(x, sigma), 0.1)
 
     torch.manual_seed(0)
     assert "training mode (dropout)" in inspect(Wrong(dropout), images).faults[0]

@@ -16,7 +16,7 @@ from invdiff.priors import load_prior
 
 @pytest.mark.parametrize(("name", "kind"), [("photo", "photograph"), ("ct", "ct")])
 def test_the_embedded_priors_pass(name, kind):
-    found = inspect_prior(load_prior(name), size=64)
+    found = inspect_prior(load_prior(name), size=32)
     assert found.ok and f"on {kind} images" in found.verdict
 
 
@@ -32,13 +32,13 @@ def test_the_embedded_priors_pass(name, kind):
 def test_wrong_ranges_of_networks_are_named(name, declared, actual):
     prior = load_prior(name)
     wrong = Wrong(prior, declared, (prior.card.channels,))
-    found = inspect_prior(wrong, size=64)
+    found = inspect_prior(wrong, size=32)
     assert f"data given to a {actual} model" in found.verdict
 
 
 def test_a_network_of_reversed_channels_is_named():
     prior = load_prior("photo")
-    found = inspect_prior(Wrong(lambda x, s: prior(x.flip(1), s).flip(1)), size=64)
+    found = inspect_prior(Wrong(lambda x, s: prior(x.flip(1), s).flip(1)), size=32)
     assert found.verdict == "Looks like RGB images given to a BGR model."
 
 
