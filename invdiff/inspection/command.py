@@ -40,7 +40,9 @@ def check_prior(
 
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out needs a folder. Give another name.")
-    found = inspect_prior(load_prior(prior, device), size=size, value_range=span, seed=seed)
+    found = inspect_prior(
+        load_prior(prior, device), size=size, value_range=span, seed=seed, device=device
+    )
     typer.echo(inspection_text(found))
     content = json.loads(json.dumps(found.to_json()))
     for path in filter(None, (json_file, out and out / "report.json")):

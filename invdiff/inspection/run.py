@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from invdiff.inspection.behaviour import Behaviour, FirstHalf, accepted, observe
 from invdiff.inspection.bench import Bench, Denoiser
@@ -18,12 +19,23 @@ from invdiff.inspection.result import Inspection, conclude
 from invdiff.inspection.trial import Trial, try_readings
 from invdiff.inspection.verdict import shortlist
 from invdiff.priors.base import Prior
+from invdiff.priors.wrapping import AroundPrior
 
 __all__ = ["inspect_prior"]
 
 UNKNOWN_RANGE = (-1.0, 1.0)  # what most networks are trained on
 SHARES = (0.05, 0.2, 0.75)  # noise levels, as shares of the declared range
 FINALISTS = 8  # interpretations that are tried on all images
+
+
+@dataclass(frozen=True)
+class OnDevice(AroundPrior):
+    """A prior that takes its images on another device than they are on."""
+
+    device: torch.device
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.prior(x.to(self.device), sigma).to(x.device)
 
 
 def inspect_prior(
@@ -35,6 +47,7 @@ def inspect_prior(
     size: int | None = None,
     seed: int = 0,
     rows: int = 4,
+    device: str | torch.device = "cpu",
 ) -> Inspection:
     r"""Denoises known images as declared, and as if one of many mistakes had been made.
 
@@ -54,11 +67,14 @@ def inspect_prior(
         size: The side of the images, in pixels; the first of a few usual ones that fits if None.
         seed: Another seed gives other noise.
         rows: The most images that the prior is given at once.
+        device: Where the prior takes its images.
 
     Raises:
         ShapeError, ValueError: There are no known images that it takes.
         PriorError: It cannot be called, or its answer has a wrong shape.
     """
+    form, averaging = declared or _target(prior), _averaging(prior)
+    prior = OnDevice(prior, torch.device(device))
     known = tuple(images) if images is not None else known_images(*accepted(prior, size))
     span, doubts = _range(prior, value_range)
     shares, more = _shares(prior, span)
@@ -66,14 +82,12 @@ def inspect_prior(
     screen = full.one_of_each_kind()
     behaviour = _observe(prior, screen, span)
     denoiser: Denoiser = FirstHalf(prior) if behaviour.halves else prior
-    trials, refused = _try_all(denoiser, screen, span, list(readings(declared or _target(prior))))
+    trials, refused = _try_all(denoiser, screen, span, list(readings(form)))
     finalists = [
         try_readings(full, denoiser, trial.question, [trial.reading])[0]
         for trial in shortlist(trials, FINALISTS)
     ]
-    seen = replace(
-        behaviour, notes=(*doubts, *more, *refused, *behaviour.notes, _averaging(prior))
-    )
+    seen = replace(behaviour, notes=(*doubts, *more, *refused, *behaviour.notes, averaging))
     return conclude(prior, denoiser, full, finalists, seen, span)
 
 

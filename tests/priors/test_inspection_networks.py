@@ -63,3 +63,9 @@ def test_the_command_line_fails_on_a_mistake():
     run = CliRunner().invoke(app, ["check-prior", "photo", "--size", "32", "--range", "0", "255"])
     assert run.exit_code == 1
     assert "Looks like [0, 255] data given to a [-1, 1] model." in run.output
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_networks_on_a_gpu_are_inspected_there():
+    assert inspect_prior(load_prior("photo", "cuda"), size=64, device="cuda").ok
