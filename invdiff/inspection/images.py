@@ -26,7 +26,8 @@ class KnownImage:
 
     Arguments:
         name: What it shows.
-        kind: "photograph", "ct" (0 is -1024 HU and 1 is 3071 HU) or "mr".
+        kind: "photograph", "ct" (0 is -1024 HU and 1 is 3071 HU) or "mr" (of magnitudes on
+            [0, 1]; 1/2 is zero in the two parts of a complex image).
         values: (channels, size, size), float32.
     """
 
@@ -86,7 +87,8 @@ def _head() -> np.ndarray:
 
 
 def _with_phase(magnitude: np.ndarray) -> np.ndarray:
-    """Real and imaginary part under a smooth phase of about one turn."""
+    """Real and imaginary part under a smooth phase of about one turn, from [-1, 1] to [0, 1]."""
     rows, columns = np.indices(magnitude.shape) / max(magnitude.shape)
     phase = 2 * np.pi * (0.3 * rows**2 + 0.5 * columns * rows + 0.2 * columns)
-    return np.stack([magnitude * np.cos(phase), magnitude * np.sin(phase)], axis=-1)
+    parts = np.stack([magnitude * np.cos(phase), magnitude * np.sin(phase)], axis=-1)
+    return (1 + parts) / 2

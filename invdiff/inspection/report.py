@@ -68,6 +68,7 @@ def draw_inspection(path: Path, found: Inspection) -> None:
 
 def _panel(title: str, image: Tensor) -> Panel:
     """Two channels are shown as magnitude."""
-    shown = image.square().sum(0, keepdim=True).sqrt() if len(image) == 2 else image
-    finite = torch.nan_to_num(shown, nan=0.0, posinf=1.0, neginf=0.0)
+    if len(image) == 2:
+        image = (2 * image - 1).square().sum(0, keepdim=True).sqrt()
+    finite = torch.nan_to_num(image, nan=0.0, posinf=1.0, neginf=0.0)
     return Panel(title, finite.numpy(), "share of the range", (0.0, 1.0))

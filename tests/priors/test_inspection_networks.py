@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from test_inspection import Wrong, misread
 from typer.testing import CliRunner
 
@@ -14,7 +15,7 @@ from invdiff.inspection import inspect_prior
 from invdiff.priors import load_prior
 
 
-@pytest.mark.parametrize(("name", "kind"), [("photo", "photograph"), ("ct", "ct")])
+@pytest.mark.parametrize(("name", "kind"), [("photo", "photograph"), ("ct", "ct"), ("mr", "mr")])
 def test_the_embedded_priors_pass(name, kind):
     found = inspect_prior(load_prior(name), size=32)
     assert found.ok and f"on {kind} images" in found.verdict
