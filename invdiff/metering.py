@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from invdiff.operators.base import Operator
+from invdiff.operators.around import AroundOperator
 from invdiff.priors.base import Prior
 
 __all__ = ["MeteredOperator", "MeteredPrior"]
@@ -70,42 +70,10 @@ class _Count(torch.autograd.Function):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MeteredOperator(Operator):
+class MeteredOperator(AroundOperator):
     """An operator that counts the rows it is applied to, forward and adjoint."""
 
-    operator: Operator
     counts: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def domain(self) -> tuple[int, ...]:
-        return self.operator.domain
-
-    @property
-    def range(self) -> tuple[int, ...]:
-        return self.operator.range
-
-    @property
-    def complex_domain(self) -> bool:
-        return self.operator.complex_domain
-
-    @property
-    def complex_range(self) -> bool:
-        return self.operator.complex_range
-
-    @property
-    def linear(self) -> bool:
-        return self.operator.linear
-
-    @property
-    def adjoint_exact(self) -> bool:
-        return self.operator.adjoint_exact
-
-    @property
-    def observed(self) -> Tensor | None:
-        return self.operator.observed
-
-    def bounds(self, low: float, high: float) -> tuple[float, float] | None:
-        return self.operator.bounds(low, high)
 
     def _forward(self, x: Tensor) -> Tensor:
         self.counts["forward"] += len(x)

@@ -1,6 +1,7 @@
 """Measurement operators. ASTRA and deepinv are imported only when an operator needs them."""
 
-from invdiff.operators.base import Adjoint, Composition, Operator, Scaled
+from invdiff.operators.algebra import Adjoint, Composition, Scaled
+from invdiff.operators.base import Operator
 from invdiff.operators.benchmark_masks import (
     fastmri_equispaced_fraction_mask,
     fastmri_equispaced_mask,

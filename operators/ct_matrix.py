@@ -32,6 +32,7 @@ from invdiff.operators.ct_strip import strip_blocks, strip_entries
 __all__ = ["MatrixPair", "SystemMatrix", "matrix_blocks", "matrix_bytes", "system_matrix"]
 
 _BUILDING = threading.Lock()  # two threads must not build (and write) the same matrix
+_CPU_COLUMNS = 8
 FORMAT = 2  # of the cached files: raise it when the same geometry gives other numbers
 
 
@@ -118,7 +119,11 @@ def _pair(geometry: Geometry, kernel: Projection, like: Tensor) -> MatrixPair:
 
 def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
     """The products with the rows of x, flattened: (b, m)."""
-    return (matrix @ x.flatten(1).to(matrix.dtype).T).T.contiguous()
+    columns = x.flatten(1).to(matrix.dtype)
+    if x.device.type == "cpu":  # more no longer fit its caches: 32 at once take four times as long
+        parts = [(matrix @ part.T).T for part in columns.split(_CPU_COLUMNS)]
+        return torch.cat(parts)
+    return (matrix @ columns.T).T.contiguous()
 
 
 def _load_or_build(geometry: Geometry, kernel: Projection) -> sparse.csr_matrix:

@@ -16,6 +16,7 @@ from typing import Protocol
 from torch import Tensor
 
 from invdiff.priors.base import Prior
+from invdiff.priors.wrapping import AroundPrior
 
 __all__ = ["ClassConditional", "ClassPrior", "GuidedPrior"]
 
@@ -29,7 +30,7 @@ class ClassPrior(Prior, Protocol):
 
 
 @dataclass(frozen=True)
-class ClassConditional:
+class ClassConditional(AroundPrior):
     r"""Images of one class, :math:`E[x_0 \mid x, c]`.
 
     Arguments:
@@ -41,41 +42,13 @@ class ClassConditional:
     label: int
 
     @property
-    def sigma_min(self) -> float:
-        """Of the inner prior."""
-        return self.prior.sigma_min
-
-    @property
-    def sigma_max(self) -> float:
-        """Of the inner prior."""
-        return self.prior.sigma_max
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Of the inner prior."""
-        return self.prior.value_range
-
-    @property
     def name(self) -> str:
         """The name of the inner prior, and the class."""
         return f"{self.prior.name} class {self.label}"
 
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the inner prior."""
-        return self.prior.sha256
-
-    def check_shape(self, shape: tuple[int, ...]) -> None:
-        """Raises ShapeError if the inner prior does."""
-        self.prior.check_shape(shape)
-
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         r""":math:`E[x_0 \mid x_0 + \sigma n = x, c]`. Raises PriorError without such a class."""
         return self.prior.denoise(x, sigma, self.label)
-
-    def error_variance(self, sigma: Tensor) -> Tensor:
-        """That of the inner prior."""
-        return self.prior.error_variance(sigma)
 
 
 @dataclass(frozen=True)

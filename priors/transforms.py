@@ -10,6 +10,7 @@ from torch import Tensor
 
 from invdiff.errors import ShapeError
 from invdiff.priors.base import Prior
+from invdiff.priors.wrapping import AroundPrior
 
 __all__ = ["AffinePrior", "ColourPrior", "ComplexPrior", "GreyPrior"]
 
@@ -23,7 +24,7 @@ class ColourPrior(Prior, Protocol):
 
 
 @dataclass(frozen=True)
-class AffinePrior:
+class AffinePrior(AroundPrior):
     r"""The same images in other units, :math:`u = a x + b`.
 
     .. math:: D_u(u; \sigma) = a \, D\big((u - b) / a; \sigma / |a|\big) + b
@@ -69,15 +70,6 @@ class AffinePrior:
         """The name of the inner prior, and the units."""
         return f"{self.prior.name} * {self.scale:g} + {self.offset:g}"
 
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the inner prior."""
-        return self.prior.sha256
-
-    def check_shape(self, shape: tuple[int, ...]) -> None:
-        """Raises ShapeError if the inner prior does."""
-        self.prior.check_shape(shape)
-
     def __call__(self, u: Tensor, sigma: Tensor) -> Tensor:
         r""":math:`E[u_0 \mid u_0 + \sigma n = u]` for u (b, *shape), sigma () or (b,)."""
         x = (u - self.offset) / self.scale
@@ -89,7 +81,7 @@ class AffinePrior:
 
 
 @dataclass(frozen=True)
-class GreyPrior:
+class GreyPrior(AroundPrior):
     """Grey images through a colour prior: (b, 1, h, w).
 
     The image is copied to three channels, denoised and averaged over them. The prior must have
@@ -102,29 +94,9 @@ class GreyPrior:
     prior: ColourPrior
 
     @property
-    def sigma_min(self) -> float:
-        """Of the inner prior."""
-        return self.prior.sigma_min
-
-    @property
-    def sigma_max(self) -> float:
-        """Of the inner prior."""
-        return self.prior.sigma_max
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Of the inner prior."""
-        return self.prior.value_range
-
-    @property
     def name(self) -> str:
         """The name of the inner prior, and "grey"."""
         return f"{self.prior.name} grey"
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the inner prior."""
-        return self.prior.sha256
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raises ShapeError unless shape is (1, h, w) and the inner prior takes (3, h, w)."""
@@ -146,7 +118,7 @@ class GreyPrior:
 
 
 @dataclass(frozen=True)
-class ComplexPrior:
+class ComplexPrior(AroundPrior):
     """Complex images as two real channels, independent a priori: (b, 2, h, w).
 
     Real and imaginary part are each an image of the inner prior. That ignores what they share
@@ -159,29 +131,9 @@ class ComplexPrior:
     prior: Prior
 
     @property
-    def sigma_min(self) -> float:
-        """Of the inner prior."""
-        return self.prior.sigma_min
-
-    @property
-    def sigma_max(self) -> float:
-        """Of the inner prior."""
-        return self.prior.sigma_max
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Of the inner prior, for each part."""
-        return self.prior.value_range
-
-    @property
     def name(self) -> str:
         """The name of the inner prior, and "complex"."""
         return f"{self.prior.name} complex"
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the inner prior."""
-        return self.prior.sha256
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raises ShapeError unless shape is (2, h, w) and the inner prior takes (1, h, w)."""
@@ -198,7 +150,3 @@ class ComplexPrior:
         level = sigma.repeat_interleave(2) if sigma.ndim else sigma
         parts = x.reshape(-1, 1, *x.shape[2:])
         return self.prior(parts, level).reshape(x.shape)
-
-    def error_variance(self, sigma: Tensor) -> Tensor:
-        """The expected squared error per real number."""
-        return self.prior.error_variance(sigma)

@@ -106,21 +106,22 @@ def _row(setting: Setting, place: int, name: str, queue: Any) -> None:
     before = _memory(device, start=True)
     products = contender.make()
     x, y = _noise(setting, products.forward, device)
-    aty = products.adjoint(y)
+    forward_s, ax = _time(lambda: products.forward(x), device)
+    adjoint_s, aty = _time(lambda: products.adjoint(y), device)
     row: Row = setting._asdict() | {
         "library": contender.library,
         "backend": contender.backend,
         "device": _device_name(device),
         "threads": torch.get_num_threads(),
-        "forward_s": _time(lambda: products.forward(x), device),
-        "adjoint_s": _time(lambda: products.adjoint(y), device),
+        "forward_s": forward_s,
+        "adjoint_s": adjoint_s,
         "cg_s": None,
     }
     if products.solve:
         solve = products.solve
-        row["cg_s"] = _time(lambda: solve(aty), device)
+        row["cg_s"], _ = _time(lambda: solve(aty), device)
     row["memory_mb"] = round((_memory(device) - before) / 1e6, 1)
-    ax = products.forward(x)  # only now: inner products in double precision take memory, too
+    # Only now: inner products in double precision take memory, too.
     error = (_inner(ax, y) - _inner(x, aty)).abs() / (_norm(ax) * _norm(y))
     row["adjoint_error"] = float(error)
     queue.put(row)
@@ -133,21 +134,22 @@ def _noise(
     dtype = torch.complex64 if setting.views is None else torch.float32
     shape = setting.batch, 1, setting.image, setting.image
     x = torch.randn(shape, dtype=dtype, generator=generator).to(device)
-    like = forward(x)
-    return x, torch.randn(like.shape, dtype=dtype, generator=generator).to(device)
+    measured = forward(x[:1]).shape[1:]  # also makes what is made once
+    return x, torch.randn(setting.batch, *measured, dtype=dtype, generator=generator).to(device)
 
 
-def _time(call: Callable[[], Any], device: torch.device) -> float:
+def _time(call: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    """The shortest time of a call, and its result."""
     times: list[float] = []
     while len(times) < REPEATS or sum(times) < SECONDS:
         started = time.perf_counter()
-        call()
+        result = call()
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
         if sum(times) > 10 * SECONDS:
             break
-    return float(f"{min(times):.4g}")
+    return float(f"{min(times):.4g}"), result
 
 
 def _memory(device: torch.device, *, start: bool = False) -> int:
