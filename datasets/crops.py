@@ -6,6 +6,7 @@ is reproduced by its number alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +32,14 @@ class Crops(Protocol):
         ...
 
 
+def read_rgb(path: Path) -> Image.Image:
+    """A picture of any depth as 8-bit RGB."""
+    with Image.open(path) as picture:
+        if picture.mode.startswith("I"):  # grey with 16 bits, which Pillow would clip
+            return Image.fromarray((np.asarray(picture) / 257).astype(np.uint8)).convert("RGB")
+        return picture.convert("RGB")
+
+
 def pyramid(picture: Image.Image, smallest: int) -> list[Array]:
     """A photograph at several scales, uint8 (h, w, 3), short side at least `smallest`."""
     levels = []
@@ -52,8 +61,8 @@ class PhotoCrops:
     """Crops of photographs on [-1, 1]: (b, 3, size, size).
 
     Arguments:
-        photos: PNG files of photographs; drawn with a weight of the fourth root of their area.
-        leaves: PNG files of dead-leaves pictures, drawn with probability `leaf_fraction`.
+        photos: Files of photographs; drawn with a weight of the fourth root of their area.
+        leaves: Files of dead-leaves pictures, drawn with probability `leaf_fraction`.
         grey_fraction: The share of crops turned grey (three equal channels).
         smallest: The smallest short side of a scaled photograph.
     """
@@ -78,8 +87,7 @@ class PhotoCrops:
     def _load(paths: list[Path], smallest: int) -> list[list[Array]]:
         pool = []
         for path in sorted(paths):
-            with Image.open(path) as picture:
-                levels = pyramid(picture.convert("RGB"), smallest)
+            levels = pyramid(read_rgb(path), smallest)
             if levels:
                 pool.append(levels)
         return pool
@@ -113,34 +121,38 @@ class PhotoCrops:
 class CTCrops:
     """Crops of CT slices in HU / 1000: (b, 1, size, size).
 
-    Half of the crops come from procedural slices, half from axial planes and from coronal and
-    sagittal strips of one head. A share is rotated and zoomed by bicubic interpolation.
+    A share is rotated and zoomed by bicubic interpolation.
 
     Arguments:
-        phantoms: Procedural slices, int16 HU, (n, h, w).
-        axial: Axial planes, int16 HU, (n, h, w).
-        strips: Planes of other orientations, int16 HU, (n, h, w), h at least 66.
+        pools: Slices of several sources, int16 HU, each (h, w).
+        weights: The share of the crops that is drawn from each source.
         zoom: The largest magnification.
     """
 
     channels = 1
 
-    def __init__(self, phantoms: Array, axial: Array, strips: Array, zoom: float = 2.5) -> None:
-        self.pools = (phantoms, axial, strips)
+    def __init__(
+        self,
+        pools: Sequence[Sequence[Array] | Array],
+        weights: Sequence[float],
+        zoom: float = 2.5,
+    ) -> None:
+        self.pools = pools
+        self.weights = np.array(weights) / sum(weights)
         self.zoom = zoom
 
     def draw(self, rng: np.random.Generator, batch: int, size: int) -> Tensor:
         """Draws a batch."""
         crops = np.empty((batch, size, size), np.float32)
         for i in range(batch):
-            pool = self.pools[int(rng.choice(3, p=(0.5, 0.35, 0.15)))]
+            pool = self.pools[int(rng.choice(len(self.pools), p=self.weights))]
             for _ in range(3):  # air is taken only after two other crops were air
                 crops[i] = self._one(rng, pool, size)
                 if crops[i].max() > -900:
                     break
         return torch.from_numpy(np.clip(crops, -1024, 3071) / 1000)[:, None]
 
-    def _one(self, rng: np.random.Generator, pool: Array, size: int) -> Array:
+    def _one(self, rng: np.random.Generator, pool: Sequence[Array] | Array, size: int) -> Array:
         image = pool[int(rng.integers(len(pool)))]
         height, width = image.shape
         if height >= size and rng.random() < 0.4:

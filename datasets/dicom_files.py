@@ -9,7 +9,7 @@ from pathlib import Path
 
 from invdiff.datasets.dicom_limits import DicomError, DicomLimits
 
-__all__ = ["Listing", "list_files"]
+__all__ = ["Listing", "is_dicom", "list_files"]
 
 PREAMBLE = 128  # bytes of anything, then "DICM"
 
@@ -46,7 +46,7 @@ def list_files(source: str | Path | Sequence[str | Path], limits: DicomLimits) -
     for number, path in enumerate(paths, 1):
         if not path.is_file():
             raise DicomError(f"File {number} of {len(paths)} is not there, or not a regular file.")
-        if not _is_dicom(path):
+        if not is_dicom(path):
             raise DicomError(
                 f"File {number} of {len(paths)} is not a DICOM file, or cannot be opened: it "
                 "lacks the letters DICM after 128 bytes. Remove it from the list."
@@ -64,7 +64,7 @@ def _folder(folder: Path, limits: DicomLimits) -> Listing:
                 links += 1
             elif path.is_dir():
                 waiting.append(path)
-            elif path.is_file() and _is_dicom(path):
+            elif path.is_file() and is_dicom(path):
                 found.append(path)
             else:
                 other += 1
@@ -88,7 +88,8 @@ def _entries(folder: Path) -> list[Path]:
         ) from None
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do."""
     try:
         with path.open("rb") as file:
             return file.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM"

@@ -14,13 +14,13 @@ from invdiff.datasets.dicom_file import Description
 from invdiff.datasets.dicom_files import Listing, list_files
 from invdiff.datasets.dicom_geometry import Stack, split_into_volumes, stack
 from invdiff.datasets.dicom_kept import unpack
-from invdiff.datasets.dicom_limits import DicomError, DicomLimits
+from invdiff.datasets.dicom_limits import DicomError, DicomLimits, clear_errors
 from invdiff.datasets.dicom_planes import Plane
 from invdiff.datasets.dicom_values import padding_of, values_of
 from invdiff.datasets.dicom_volume import DicomVolume, Skipped
 from invdiff.datasets.dicom_worker import Worker
 
-__all__ = ["InThisProcess", "assemble", "read_series"]
+__all__ = ["InThisProcess", "assemble", "read_series", "read_volumes"]
 
 
 class Opener(Protocol):
@@ -78,13 +78,47 @@ def assemble(
     listing: Listing, opener: Opener, volume: int | None = None, allow_tilt: bool = False
 ) -> DicomVolume:
     """``read_series``, with the files and the way to open them given."""
-    total = len(listing.paths)
-    descriptions = []
-    for file, path in enumerate(listing.paths):
-        with _naming(file, total):
-            descriptions.append(opener.describe(path, file))
+    descriptions = _describe(listing, opener)
     planes = [plane for one in descriptions for plane in one.planes]
     chosen = _choose(split_into_volumes(planes), volume, descriptions)
+    return _volume(chosen, descriptions, listing, opener, allow_tilt)
+
+
+def read_volumes(
+    source: str | Path | Sequence[str | Path], *, limits: DicomLimits | None = None
+) -> Iterator[DicomVolume | DicomError]:
+    """Reads every volume that ``read_series`` could be asked for, one after another.
+
+    What is no complete volume comes as its error, and the others follow. Raises DicomError if
+    there are no DICOM files, or one of them is damaged.
+    """
+    limits = limits or DicomLimits()
+    listing = list_files(source, limits)
+    with Worker(limits) as worker:
+        descriptions = _describe(listing, worker)
+        planes = [plane for one in descriptions for plane in one.planes]
+        for chosen in split_into_volumes(planes):
+            try:
+                yield _volume(chosen, descriptions, listing, worker)
+            except DicomError as error:
+                yield error
+
+
+def _describe(listing: Listing, opener: Opener) -> list[Description]:
+    descriptions = []
+    for file, path in enumerate(listing.paths):
+        with _naming(file, len(listing.paths)):
+            descriptions.append(opener.describe(path, file))
+    return descriptions
+
+
+def _volume(
+    chosen: list[Plane],
+    descriptions: list[Description],
+    listing: Listing,
+    opener: Opener,
+    allow_tilt: bool = False,
+) -> DicomVolume:
     found = stack(chosen, allow_tilt)
     pixels, padding = _read_pixels(found, listing, opener)
     skipped = Skipped(
@@ -92,9 +126,10 @@ def assemble(
         links=listing.links,
         other_kinds=sum(not one.modality for one in descriptions),
         localizers=sum(one.localizers for one in descriptions),
-        other_volumes=len(planes) - len(chosen),
+        other_volumes=sum(len(one.planes) for one in descriptions) - len(chosen),
     )
-    headers = {plane.file: unpack(descriptions[plane.file].header) for plane in found.planes}
+    with clear_errors("header data"):
+        headers = {plane.file: unpack(descriptions[plane.file].header) for plane in found.planes}
     return DicomVolume(
         pixels,
         found.affine,
@@ -146,8 +181,8 @@ def _read_pixels(found: Stack, listing: Listing, opener: Opener) -> tuple[np.nda
         with _naming(file, len(listing.paths)):
             wanted = [planes[k].frame for k in slices]
             for k, raw in zip(slices, opener.frames(listing.paths[file], wanted), strict=True):
+                pixels[k] = values_of(raw, planes[k])  # checks its size
                 padding[k] = padding_of(raw, planes[k])
-                pixels[k] = values_of(raw, planes[k])
     return pixels, padding
 
 

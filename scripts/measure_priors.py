@@ -25,19 +25,20 @@ import math
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from mr_slices import fetch_slices, test_slices
-from train_prior import DATA_RANGE, LEVELS, Config, load_crops
+from training import DATA_RANGE, LEVELS
+from training_card import draft_card, with_error_curve
+from training_data import load_crops
 
 from invdiff.datasets.ct_phantoms import draw_slice
 from invdiff.datasets.test_images import ct_slice, photograph
@@ -69,12 +70,6 @@ LIMITS = {
         "MR, motion and parallel-imaging artefacts are not covered; fine anatomy that the data "
         "do not determine is invented."
     ),
-}
-VALUE_RANGES = {"photo": (-1.0, 1.0), "ct": (-1.024, 3.071), "mr": (-1.0, 1.0)}
-UNITS = {
-    "photo": "8-bit value / 127.5 - 1",
-    "ct": "HU / 1000",
-    "mr": "real and imaginary part; a magnitude of 1 is the 99.9th percentile of an image",
 }
 
 
@@ -209,27 +204,11 @@ def denoising_table(
 
 def validation_images(kind: str, data: Path) -> Tensor:
     """Images for the error curve, (n, c, 128, 128): none trained on, none of the test set."""
-    _, images = load_crops(Config(kind), data)
+    _, images = load_crops(kind, data, 128)
     if kind == "ct":
         made = np.stack([draw_slice(10**6 + i, 256)[64:192, 64:192] for i in range(8)]) / 1000
         images = torch.cat([images[:8], torch.from_numpy(made)[:, None]])
     return images
-
-
-@torch.no_grad()
-def error_curve(
-    prior: Callable[[Tensor, Tensor], Tensor], images: Tensor, sigmas: Sequence[float]
-) -> tuple[float, ...]:
-    """The mean squared error of the denoiser at each noise level, made monotone."""
-    rng = torch.Generator().manual_seed(0)
-    errors = []
-    for sigma in sigmas:
-        total = 0.0
-        for batch in torch.split(images, 8):
-            x = batch + sigma * torch.randn(batch.shape, generator=rng)
-            total += float((prior(x, torch.tensor(sigma)) - batch).square().double().sum())
-        errors.append(total / images.numel())
-    return tuple(float(f"{v:.5g}") for v in np.maximum.accumulate(errors))
 
 
 def sources(kind: str, data: Path) -> tuple[Source, ...]:
@@ -287,53 +266,6 @@ def _photographs(record: dict[str, Any]) -> tuple[Source, ...]:
     return tuple(out)
 
 
-def draft_card(kind: str, run: Path, data: Path, hardware: str, status: str) -> Card:
-    """The card of a training run, before anything was measured."""
-    weights = run / "weights.safetensors"
-    with safe_open(weights, "pt") as file:
-        meta = file.metadata()
-    config = json.loads(meta["config"])
-    start = config.get("start")
-    images = validation_images(kind, data)
-    return Card(
-        name=kind,
-        version="1",
-        status=status,
-        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
-        channels=images.shape[1],
-        value_range=VALUE_RANGES[kind],
-        units=UNITS[kind],
-        multiple=2 ** len(config["widths"]),
-        sigma_min=config["sigma_min"],
-        sigma_max=config["sigma_max"],
-        sigma_data=config["sigma_data"],
-        mean=round(float(images.mean()), 4),
-        variance=round(float(images.var()), 4),
-        widths=tuple(config["widths"]),
-        blocks=tuple(config["blocks"]),
-        training={
-            "script": "scripts/train_prior.py",
-            "steps": int(meta["step"]),
-            "minutes": float(meta["minutes"]),
-            "pixels_per_batch": config["pixels"],
-            "crops": ", ".join(f"{size} from {share:.0%}" for share, size in config["phases"]),
-            "start": f"the weights of {start}" if start else "random weights",
-            "optimizer": f"AdamW, {config['rate']:g}, warm-up and cosine",
-            "average": f"exponential, {config['ema']}",
-            "ln_sigma": f"normal({config['log_mean']}, {config['log_std']}), "
-            f"{config['uniform']:.0%} uniform",
-            "precision": "bfloat16 autocast; weights stored in float16",
-            "hardware": hardware,
-        },
-        data=sources(kind, data),
-        limits=LIMITS[kind],
-        denoising=(),
-        error_sigmas=(config["sigma_min"], config["sigma_max"]),
-        error_variances=(1.0, 1.0),
-        grey_error_variances=(1.0, 1.0) if images.shape[1] == 3 else (),
-    )
-
-
 def install(
     kind: str,
     run: Path,
@@ -345,27 +277,19 @@ def install(
     cache: Path | None,
 ) -> NetworkPrior:
     """Measures a run and writes weights and card to `out`; returns the prior."""
-    card = draft_card(kind, run, data, hardware, status)
+    images = validation_images(kind, data)
+    card = draft_card(
+        run, images, kind=kind, name=kind, status=status, hardware=hardware,
+        data=sources(kind, data), limits=LIMITS[kind],
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         draft, weights = Path(folder) / "card.json", Path(folder) / "weights.safetensors"
         shutil.copyfile(run / "weights.safetensors", weights)
         card = dataclasses.replace(card, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
         draft.write_text(card.to_json())
         prior = NetworkPrior.read(weights, draft)
-        images = validation_images(kind, data)
-        sigmas = np.geomspace(card.sigma_min, card.sigma_max, 24)
-        grid = tuple(float(f"{v:.5g}") for v in sigmas)
-        grey: tuple[float, ...] = ()
-        if card.channels == 3:
-            luma = torch.tensor((0.2125, 0.7154, 0.0721))[:, None, None]
-            grey = error_curve(GreyPrior(prior), (images * luma).sum(1, keepdim=True), grid)
-        card = dataclasses.replace(
-            card,
-            error_sigmas=grid,
-            error_variances=error_curve(prior, images, grid),
-            grey_error_variances=grey,
-            denoising=denoising_table(prior, tests, cache),
-        )
+        card = with_error_curve(card, prior, images)
+        card = dataclasses.replace(card, denoising=denoising_table(prior, tests, cache))
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(weights, out / f"{kind}.safetensors")
         (out / f"{kind}.json").write_text(card.to_json(), encoding="utf-8")

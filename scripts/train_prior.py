@@ -1,14 +1,17 @@
-"""Trains an embedded prior: an EDM-preconditioned U-Net on photographs, CT or MR slices.
+"""Trains a prior: an EDM-preconditioned U-Net on photographs, CT or MR slices.
 
-    python scripts/train_prior.py photo --data DATA --out RUN --minutes 85
+    python scripts/train_prior.py ct --folder SCANS --name chest --out RUN --minutes 60
     python scripts/train_prior.py ct --data DATA --out RUN --minutes 85
-    python scripts/train_prior.py mr --data DATA --out RUN --minutes 70
 
-DATA is written by scripts/prepare_training_data.py. The run is resumed by the same command
-after a kill: batch, noise and augmentation of a step depend on the seed and the step's number
-only. With `--steps` the learning rate is a function of the step and a resumed run equals an
-uninterrupted one bit for bit (on one thread); with `--minutes` it is a function of the time
-trained, so that a run ends when it should on any machine.
+The first command trains on a folder of your own files (DICOM, NIfTI and HDF5 for ct and mr,
+pictures for photo), starting from the embedded prior of that kind, and writes
+RUN/NAME.safetensors with its card RUN/NAME.json: load_prior("RUN/NAME.safetensors"). The second
+trains an embedded prior on what scripts/prepare_training_data.py wrote.
+
+The run is resumed by the same command after a kill: batch, noise and augmentation of a step
+depend on the seed and the step's number only. With `--steps` the learning rate is a function of
+the step and a resumed run equals an uninterrupted one bit for bit (on one thread); with
+`--minutes` it is a function of the time trained, so that a run ends when it should on any machine.
 
 Writes RUN/checkpoint.pt, RUN/log.jsonl, RUN/curve.png and RUN/weights.safetensors (the average
 of the weights over time).
@@ -18,437 +21,94 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import re
 import sys
-import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from converted_weights import converted
+from training import DATA_RANGE, SETTINGS, Config, plot, train
+from training_card import draft_card, publish, this_machine
+from training_data import load_crops
+from training_folder import gather
 
-from invdiff.datasets.crops import LUMA, Crops, CTCrops, PhotoCrops, ct_pools, pyramid
-from invdiff.datasets.mr_crops import MRCrops, planes_of, smooth_phase
-from invdiff.priors.network import load_prior
-from invdiff.priors.preconditioning import scalings
-from invdiff.priors.unet import UNet
+from invdiff.priors.card import Source
 
-LEVELS = (15, 25, 50)  # in 255ths of the range of the data
-DATA_RANGE = {"photo": 2.0, "ct": 2.0, "mr": 1.0}
-# What differs from Config's defaults. The parts of a complex image have a standard deviation of
-# 0.2; half the batch gives twice the steps in the same time.
-SETTINGS: dict[str, dict[str, Any]] = {
-    "mr": {
-        "sigma_data": 0.25,
-        "sigma_min": 0.001,
-        "sigma_max": 10.0,
-        "log_mean": -2.2,
-        "log_std": 1.3,
-        "pixels": 32768,
-        "rate": 7e-4,
-        "start": "photo",
-    }
-}
-PHOTO_WEIGHT = 0.15  # of the crops of `mr`: the edges and textures of bodies not seen
+LIMITS = (
+    "Trained on its owner's images and measured on a tenth of their owners: for research on "
+    "reconstruction methods, not for diagnosis. What those images do not show is not covered; "
+    "fine anatomy that the data do not determine is invented."
+)
 
 
-@dataclass(frozen=True)
-class Config:
-    """All numbers of a training run.
-
-    Arguments:
-        kind: "photo" (3 channels, [-1, 1]), "ct" (1 channel, HU / 1000) or "mr" (2 channels,
-            the real and imaginary part of magnitudes on [0, 1]).
-        widths, blocks: The architecture, see UNet.
-        sigma_data: The standard deviation of the images.
-        sigma_min, sigma_max: The range of noise levels.
-        log_mean, log_std: ln(sigma) of a training crop is normal with these, except for
-        uniform: this share of crops, whose ln(sigma) is uniform over the whole range.
-        pixels: The pixels of a batch.
-        phases: Pairs (share of the run, size of the crops from there on).
-        rate: The largest learning rate; 300 steps of warm-up, then a cosine to zero.
-        ema: The decay of the average of the weights.
-        seed: Of everything random.
-        start: The embedded prior whose weights it starts from; "" for random weights.
-    """
-
-    kind: str
-    widths: tuple[int, ...] = (64, 96, 128, 160)
-    blocks: tuple[int, ...] = (3, 2, 1, 1)
-    sigma_data: float = 0.5
-    sigma_min: float = 0.002
-    sigma_max: float = 20.0
-    log_mean: float = -1.5
-    log_std: float = 1.2
-    uniform: float = 0.15
-    pixels: int = 65536
-    phases: tuple[tuple[float, int], ...] = ((0.0, 64), (0.7, 96), (0.9, 128))
-    rate: float = 1.2e-3
-    ema: float = 0.9993
-    seed: int = 0
-    start: str = ""
+def configuration(kind: str, file: Path | None, start: str) -> Config:
+    """The defaults of a kind, with the fields that a file of JSON changes."""
+    changes = json.loads(file.read_text()) if file else {}
+    unknown = changes.keys() - {f.name for f in fields(Config)}
+    if unknown:
+        raise ValueError(f"Unknown fields in the configuration: {sorted(unknown)}")
+    for name in ("widths", "blocks"):
+        if name in changes:
+            changes[name] = tuple(changes[name])
+    if "phases" in changes:
+        changes["phases"] = tuple((share, size) for share, size in changes["phases"])
+    known = SETTINGS.get(kind, {}) | ({"start": start} if start else {})
+    return Config(kind=kind, **(known | changes))
 
 
-@dataclass
-class Run:
-    """What changes during training, and what a checkpoint holds."""
-
-    model: nn.Module
-    average: nn.Module
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    elapsed: float = 0.0
-    log: list[dict[str, float]] = field(default_factory=list)
-
-
-def load_crops(config: Config, data: Path) -> tuple[Crops, Tensor]:
-    """The source of training crops, and validation images (n, c, 128, 128)."""
-    if config.kind == "photo":
-        entries = json.loads((data / "attribution.json").read_text())["photographs"]
-        split = {
-            name: [data / "photos" / e["file"] for e in entries if e["split"] == name]
-            for name in ("training", "validation")
-        }
-        crops = PhotoCrops(split["training"], sorted((data / "leaves").glob("*.png")))
-        images = PhotoCrops(split["validation"], [], grey_fraction=0.0)
-        return crops, images.draw(np.random.default_rng(1), 8, 128)
-    if config.kind == "ct":
-        held_out = json.loads((data / "attribution.json").read_text())["ct"]
-        planes = held_out["axial_planes_never_trained_on"]
-        volume = np.load(data / "cranium.npy")
-        axial, strips = ct_pools(volume, (planes[0], planes[-1] + 1))
-        phantoms = np.load(data / "phantoms.npy")
-        validation = volume[planes[1] : planes[2] + 1].astype(np.float32)  # far from the test
-        tiles = [validation[:, a : a + 128, b : b + 128] for a in (40, 100) for b in (40, 100)]
-        made = phantoms[:4, 64:192, 64:192].astype(np.float32)
-        images = np.clip(np.concatenate([*tiles, made]), -1024, 3071) / 1000
-        return CTCrops(phantoms[4:], axial, strips), torch.from_numpy(images)[:, None]
-    if config.kind == "mr":
-        return mr_crops(data, max(size for _, size in config.phases)), mr_validation(data)
-    raise ValueError(
-        f"Unknown kind of prior: got {config.kind!r}, expected 'photo', 'ct' or 'mr'."
-    )
-
-
-def mr_crops(data: Path, smallest: int) -> MRCrops:
-    """Planes of the volumes, and the training photographs in grey."""
-    record = json.loads((data / "attribution.json").read_text())
-    with np.load(data / "mr.npz") as arrays:
-        volumes = record["mr"]["volumes"]
-        pools = [planes_of(arrays[v["name"]], tuple(v["axes"]), smallest) for v in volumes]
-    greys: list[np.ndarray] = []
-    for entry in record["photographs"]:
-        if entry["split"] == "training":
-            with Image.open(data / "photos" / entry["file"]) as picture:
-                levels = pyramid(picture.convert("RGB"), smallest)
-            greys += [((level @ LUMA) / 255).astype(np.float16) for level in levels]
-    return MRCrops([*pools, greys], [*(v["weight"] for v in volumes), PHOTO_WEIGHT])
-
-
-def mr_validation(data: Path) -> Tensor:
-    """Slices of two other people, (n, 2, 128, 128): every third without phase."""
-    with np.load(data / "mr_validation.npz") as arrays:
-        body = arrays["body"].astype(np.float32)
-        tiles = [body[64:192, left : left + 128] for left in (20, 64, 108)]
-        magnitudes = np.concatenate([arrays["head"].astype(np.float32), np.stack(tiles)])
-    images = []
-    for i, magnitude in enumerate(magnitudes):
-        phase = smooth_phase(128, np.random.default_rng(i)) * (i % 3 > 0)
-        images.append([magnitude * np.cos(phase), magnitude * np.sin(phase)])
-    return torch.from_numpy(np.array(images, np.float32))
-
-
-def generator(config: Config, step: int) -> torch.Generator:
-    """The noise of a step."""
-    return torch.Generator().manual_seed((config.seed << 32) + step)
-
-
-def draw_sigma(config: Config, batch: int, rng: torch.Generator) -> Tensor:
-    """Noise levels of a batch: (b,)."""
-    log = config.log_mean + config.log_std * torch.randn(batch, generator=rng)
-    low, high = math.log(config.sigma_min), math.log(config.sigma_max)
-    flat = low + (high - low) * torch.rand(batch, generator=rng)
-    log = torch.where(torch.rand(batch, generator=rng) < config.uniform, flat, log)
-    return log.clamp(low, high).exp()
-
-
-def draw_noise(x0: Tensor, rng: torch.Generator) -> Tensor:
-    """Unit noise; the same in the three channels of a grey photograph."""
-    noise = torch.randn(x0.shape, generator=rng)
-    if x0.shape[1] == 3:
-        grey = (x0 == x0[:, :1]).flatten(1).all(1)[:, None, None, None]
-        noise = torch.where(grey, noise[:, :1], noise)
-    return noise
-
-
-def denoise(model: nn.Module, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """D(x; sigma) of the bare network: (b, c, h, w), (b,) -> (b, c, h, w)."""
-    s = scalings(sigma[:, None, None, None], sigma_data)
-    body: Tensor = model(s.into * x, sigma.log() / 4)
-    return s.skip * x + s.out * body.float()
-
-
-def loss(model: nn.Module, x0: Tensor, noise: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """EDM's loss: the squared error of F, which weights D's by 1 / c_out^2."""
-    s = scalings(sigma[:, None, None, None], sigma_data)
-    x = x0 + sigma[:, None, None, None] * noise
-    target = (x0 - s.skip * x) / s.out
-    into = (s.into * x).contiguous(memory_format=torch.channels_last)
-    body: Tensor = model(into, sigma.log() / 4)
-    return (body.float() - target).square().mean()
-
-
-def learning_rate(config: Config, step: int, progress: float) -> float:
-    """Warm-up, then half a cosine over the run."""
-    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    return config.rate * min(1.0, (step + 1) / 300) * max(cosine, 1e-4)
-
-
-def crop_size(config: Config, progress: float) -> int:
-    """The size of the crops at this point of the run."""
-    return [size for start, size in config.phases if progress >= start][-1]
-
-
-def train_step(run: Run, config: Config, crops: Crops, progress: float, device: str) -> Tensor:
-    """One step of AdamW and of the average; returns the loss."""
-    size = crop_size(config, progress)
-    batch = max(1, config.pixels // size**2)
-    x0 = crops.draw(np.random.default_rng((config.seed, run.step)), batch, size)
-    rng = generator(config, run.step)
-    sigma, noise = draw_sigma(config, batch, rng), draw_noise(x0, rng)
-    x0, noise, sigma = x0.to(device), noise.to(device), sigma.to(device)
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(config, run.step, progress)
-    with torch.autocast(torch.device(device).type, torch.bfloat16):
-        value = loss(run.model, x0, noise, sigma, config.sigma_data)
-    run.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(value)
-    parameters: list[Tensor] = list(run.model.parameters())
-    nn.utils.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
-    run.optimizer.step()
-    decay = min(config.ema, (1 + run.step) / (10 + run.step))
-    with torch.no_grad():
-        torch._foreach_lerp_(list(run.average.parameters()), parameters, 1 - decay)
-    run.step += 1
-    return value.detach()
-
-
-@torch.no_grad()
-def validate(run: Run, config: Config, images: Tensor, device: str) -> dict[str, float]:
-    """Denoising PSNR (dB) of the average at sigma 15, 25 and 50 of 255 of the data range."""
-    data_range = DATA_RANGE[config.kind]
-    out = {}
-    noise = draw_noise(images, generator(config, -1 & 0xFFFFFFFF))
-    for level in LEVELS:
-        sigma = level / 255 * data_range
-        x = (images + sigma * noise).to(device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            x0 = denoise(
-                run.average, x, torch.full((len(x),), sigma, device=device), config.sigma_data
-            )
-        error = (x0.cpu() - images).square().flatten(1).mean(1)
-        out[f"psnr{level}"] = float((10 * (data_range**2 / error).log10()).mean())
-    return out
-
-
-def save_checkpoint(run: Run, config: Config, out: Path) -> None:
-    """Writes to a temporary name, then renames: a kill leaves the old file whole."""
-    state = {
-        "model": run.model.state_dict(),
-        "average": run.average.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "step": run.step,
-        "elapsed": run.elapsed,
-        "log": run.log,
-        "config": json.dumps(asdict(config)),
-    }
-    torch.save(state, out / "checkpoint.tmp")
-    (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
-
-
-def load_checkpoint(run: Run, config: Config, out: Path, device: str) -> None:
-    """Continues from RUN/checkpoint.pt, if there is one made by the same configuration."""
-    path = out / "checkpoint.pt"
-    if not path.exists():
-        return
-    state = torch.load(path, map_location=device, weights_only=True)
-    got, expected = json.loads(state["config"]), json.loads(json.dumps(asdict(config)))
-    if got != expected:
-        different = {key: (got.get(key), value) for key, value in expected.items()
-                     if got.get(key) != value}  # fmt: skip
-        raise ValueError(
-            f"{path} was made by another configuration: (saved, asked for) = {different}. "
-            "Pass the same options or another --out."
-        )
-    run.model.load_state_dict(state["model"])
-    run.average.load_state_dict(state["average"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.step, run.elapsed, run.log = state["step"], state["elapsed"], state["log"]
-
-
-def save_weights(run: Run, config: Config, out: Path) -> None:
-    """The average in half precision, with its configuration as metadata."""
-    state = run.average.state_dict()
-    tensors = {name: value.detach().cpu().half().contiguous() for name, value in state.items()}
-    meta = {"config": json.dumps(asdict(config)), "step": str(run.step)}
-    meta["minutes"] = f"{run.elapsed / 60:.1f}"
-    save_file(tensors, out / "weights.tmp", meta)
-    (out / "weights.tmp").replace(out / "weights.safetensors")
-
-
-def plot(run: Run, out: Path) -> None:
-    """The curve of training loss and validation PSNR."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    steps = [entry["step"] / 1000 for entry in run.log]
-    left.semilogy(steps, [entry["loss"] for entry in run.log])
-    left.set(xlabel="thousand steps", ylabel="training loss (of F)")
-    for level in LEVELS:
-        right.plot(steps, [entry[f"psnr{level}"] for entry in run.log], label=f"sigma {level}/255")
-    right.set(xlabel="thousand steps", ylabel="validation PSNR (dB)")
-    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.savefig(out / "curve.png", dpi=110)
-    plt.close(figure)
-
-
-def build(config: Config, channels: int, device: str) -> Run:
-    """A fresh run: network, average and optimizer, seeded."""
-    torch.manual_seed(config.seed)
-    models = [
-        UNet(channels, config.widths, config.blocks)
-        .to(device)
-        .to(memory_format=torch.channels_last)
-        for _ in range(2)
-    ]
-    if config.start:
-        prior = load_prior(config.start)
-        log_scale = math.log(prior.card.sigma_data / config.sigma_data)
-        models[0].load_state_dict(converted(prior.network.state_dict(), channels, log_scale))
-    models[1].load_state_dict(models[0].state_dict())
-    models[1].requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        models[0].parameters(), config.rate, weight_decay=1e-4, betas=(0.9, 0.99), fused=True
-    )
-    return Run(models[0], models[1], optimizer)
-
-
-def train(
-    config: Config,
-    crops: Crops,
-    images: Tensor,
-    out: Path,
-    *,
-    steps: int | None = None,
-    minutes: float | None = None,
-    device: str = "cpu",
-    every: int = 500,
-    progress_bar: bool = True,
-    stop_at: int | None = None,
-) -> Run:
-    """Trains until `steps` or `minutes`, resuming from a checkpoint in `out`.
-
-    `stop_at` ends early at a step without saving, as a kill would (for tests).
-    """
-    if (steps is None) == (minutes is None):
-        raise ValueError("Give either steps or minutes: they set the learning rate's schedule.")
-    out.mkdir(parents=True, exist_ok=True)
-    run = build(config, crops.channels, device)
-    load_checkpoint(run, config, out, device)
-    if torch.device(device).type == "cuda":
-        run.model.compile()
-    bar = None
-    if progress_bar:
-        from tqdm import tqdm
-
-        total = steps if steps else round(60 * (minutes or 0))
-        bar = tqdm(total=total, desc=config.kind, mininterval=10)
-    losses: list[Tensor] = []
-    start = time.monotonic() - run.elapsed
-
-    def progress() -> float:
-        return run.step / steps if steps else (time.monotonic() - start) / (60 * (minutes or 1))
-
-    done = progress()
-    while done < 1:
-        if run.step == stop_at:
-            return run
-        losses.append(train_step(run, config, crops, done, device))
-        if bar is not None:
-            bar.n = run.step if steps else round(time.monotonic() - start)
-            bar.update(0)
-        size, done = crop_size(config, done), progress()
-        if run.step % every == 0 or done >= 1:
-            run.elapsed = time.monotonic() - start
-            entry: dict[str, Any] = {
-                "step": run.step,
-                "minutes": round(run.elapsed / 60, 2),
-                "loss": float(torch.stack(losses).mean()),
-                "crop": size,
-            }
-            entry |= validate(run, config, images, device)
-            losses.clear()
-            run.log.append(entry)
-            with (out / "log.jsonl").open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-            save_checkpoint(run, config, out)
-            save_weights(run, config, out)
-    if bar is not None:
-        bar.close()
-    return run
-
-
-def main() -> None:
-    """Command line: one option per field of Config."""
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("photo", "ct", "mr"))
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--folder", type=Path, help="your own files")
+    source.add_argument("--data", type=Path, help="what prepare_training_data.py wrote")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of the run")
+    parser.add_argument("--name", default="own", help="of the prior")
+    parser.add_argument("--licence", default="not stated", help="of your files, for the card")
     parser.add_argument("--config", type=Path, help="JSON of Config's fields to change")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--every", type=int, default=500, help="steps between validations")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    changes = json.loads(arguments.config.read_text()) if arguments.config else {}
-    unknown = changes.keys() - {f.name for f in fields(Config)}
-    if unknown:
-        raise SystemExit(f"Unknown fields in {arguments.config}: {sorted(unknown)}")
-    for name in ("widths", "blocks"):
-        if name in changes:
-            changes[name] = tuple(changes[name])
-    if "phases" in changes:
-        changes["phases"] = tuple((share, size) for share, size in changes["phases"])
-    config = Config(kind=arguments.kind, **(SETTINGS.get(arguments.kind, {}) | changes))
-    crops, images = load_crops(config, arguments.data)
+    given = parser.parse_args()
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,40}", given.name) or given.name in DATA_RANGE:
+        parser.error("--name: lower-case letters, digits and hyphens, and no embedded prior's")
+    if (given.steps is None) == (given.minutes is None):
+        parser.error("give either --steps or --minutes")
+    return given
+
+
+def main() -> None:
+    """Gathers, trains, and writes the card."""
+    given = parse()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    config = configuration(given.kind, given.config, given.kind if given.folder else "")
+    smallest = max(size for _, size in config.phases)
+    if given.folder:
+        gathered = gather(config.kind, given.folder, smallest, config.seed)
+        print(gathered, flush=True)
+        crops, images = gathered.crops, gathered.validation
+    else:
+        crops, images = load_crops(config.kind, given.data, smallest)
     run = train(
-        config,
-        crops,
-        images,
-        arguments.out,
-        steps=arguments.steps,
-        minutes=arguments.minutes,
-        device=arguments.device,
-        every=arguments.every,
-    )
-    plot(run, arguments.out)
+        config, crops, images, given.out,
+        steps=given.steps, minutes=given.minutes, device=given.device, every=given.every,
+    )  # fmt: skip
+    plot(run, given.out)
     print(f"{run.step} steps in {run.elapsed / 60:.1f} minutes: {run.log[-1]}")
+    if given.folder:
+        source = Source(gathered.described, given.licence, "files of whoever trained it")
+        card = draft_card(
+            given.out, images, kind=config.kind, name=given.name, status="final",
+            hardware=this_machine(given.device), data=(source,), limits=LIMITS,
+        )  # fmt: skip
+        print(f"load_prior({str(publish(given.out, images, card))!r})")
 
 
 if __name__ == "__main__":

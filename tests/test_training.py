@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-import train_prior as training
+import training
+import training_data
 
 from invdiff.datasets.crops import CTCrops, PhotoCrops, ct_pools, resample
 from invdiff.priors.card import Card
@@ -173,7 +174,7 @@ def test_validation_measures_psnr_with_the_range_of_the_data(monkeypatch):
 
 def test_unknown_kinds_are_refused(tmp_path):
     with pytest.raises(ValueError, match="expected 'photo', 'ct' or 'mr'"):
-        training.load_crops(training.Config("pet"), tmp_path)
+        training_data.load_crops("pet", tmp_path, 128)
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ def test_ct_crops_are_reproducible_and_in_range():
     rng = np.random.default_rng(0)
     pools = [rng.integers(-1200, 4000, shape).astype(np.int16)
              for shape in ((3, 128, 128), (3, 128, 128), (3, 66, 128))]  # fmt: skip
-    source = CTCrops(*pools)
+    source = CTCrops(pools, (0.5, 0.35, 0.15))
     first = source.draw(np.random.default_rng(3), 6, 64)
     assert torch.equal(first, source.draw(np.random.default_rng(3), 6, 64))
     assert not torch.equal(first, source.draw(np.random.default_rng(4), 6, 64))
