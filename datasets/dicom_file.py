@@ -27,6 +27,7 @@ from pydicom.uid import (
 )
 
 from invdiff.datasets.dicom_attributes import READ
+from invdiff.datasets.dicom_decoding import plugin_of, without_complaints
 from invdiff.datasets.dicom_kept import pack
 from invdiff.datasets.dicom_limits import (
     DicomError,
@@ -95,10 +96,14 @@ def frames(path: Path, wanted: Sequence[int], limits: DicomLimits) -> Iterator[n
         syntax = UID(header.file_meta.TransferSyntaxUID)
         _check_pixels(header, syntax)
         shape = (header.Rows, header.Columns)
-        decoded = get_decoder(syntax).iter_array(header, indices=list(wanted), raw=True)
+        decoder, plugin = get_decoder(syntax), plugin_of(syntax)
+        decoded = decoder.iter_array(
+            header, indices=list(wanted), raw=True, decoding_plugin=plugin
+        )
     for _ in wanted:  # not a loop over the decoder: what it raises is to be seen
         with quiet_pydicom(), clear_errors(f"pixel data ({syntax.name})"):
-            array = next(decoded)[0]
+            with without_complaints(plugin):
+                array = next(decoded)[0]
             if array.shape != shape or array.dtype.kind not in "iu":
                 raise DicomError("decodes to another size than the header declares.")
         yield array
@@ -163,6 +168,6 @@ def _check_pixels(header: Dataset, syntax: UID) -> None:
         raise DicomError("declares more pixels than its run lengths can hold. It is damaged.")
     if syntax.is_encapsulated and not get_decoder(syntax).is_available:
         raise DicomError(
-            f"is compressed as {syntax.name}, for which no decoder is installed. JPEG 2000 and "
-            "JPEG-LS need: pip install invdiff[dicom]; other JPEG: pip install python-gdcm."
+            f"is compressed as {syntax.name}, for which no decoder is installed. "
+            "Install those for all kinds of JPEG with: pip install invdiff[dicom]"
         )

@@ -13,16 +13,16 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import numpy as np
 
+from invdiff.datasets.dicom_answers import array_of, description_of
 from invdiff.datasets.dicom_file import Description, describe, frame_bytes, frames
 from invdiff.datasets.dicom_limits import DicomError, DicomLimits
-from invdiff.datasets.dicom_planes import Plane
 
 __all__ = ["Worker", "serve"]
 
@@ -31,6 +31,12 @@ START = (
     "import sys, types; package = types.ModuleType('invdiff'); package.__path__ = [sys.argv[1]]; "
     "sys.modules['invdiff'] = package; "
     "from invdiff.datasets.dicom_worker import serve; serve()"
+)
+T = TypeVar("T")
+LONGEST = 64 * 1024**2  # bytes of an answer's line
+NONSENSE = (  # what a process that has ended, or says what was not asked, makes of the code here
+    *(OSError, ValueError, TypeError, KeyError, AttributeError),
+    *(RecursionError, MemoryError, OverflowError),
 )
 PACKAGE = Path(sys.modules["invdiff"].__path__[0]).absolute()
 
@@ -58,17 +64,13 @@ class Worker:
     def describe(self, path: Path, file: int) -> Description:
         """See ``dicom_file.describe``. Raises DicomError, also for a crash."""
         self._ask("describe", path, file)
-        answer, _ = self._answer()
-        answer["planes"] = tuple(_plane(facts) for facts in answer["planes"])
-        answer["header"] = base64.b64decode(answer["header"])
-        return Description(**answer)
+        return self._answer(lambda answer, _: description_of(answer, file))
 
     def frames(self, path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray]:
         """See ``dicom_file.frames``. Raises DicomError, also for a crash."""
         self._ask("frames", path, list(wanted))
         for _ in wanted:
-            answer, content = self._answer()
-            yield np.frombuffer(content, answer["dtype"]).reshape(answer["shape"])
+            yield self._answer(array_of)
 
     def _ask(self, task: str, path: Path, about: object) -> None:
         line = json.dumps([task, str(path.absolute()), about, asdict(self.limits)])
@@ -79,8 +81,8 @@ class Worker:
         except OSError:
             raise DicomError("could not be read: the reading process has ended.") from None
 
-    def _answer(self) -> tuple[dict[str, Any], bytes]:
-        assert self.process.stdout
+    def _answer(self, meaning: Callable[[dict[str, Any], bytes], T]) -> T:
+        """What the next answer means; a process that says nonsense counts as crashed."""
         late = threading.Event()
 
         def stop() -> None:
@@ -90,24 +92,34 @@ class Worker:
         timer = threading.Timer(self.limits.seconds, stop)
         timer.start()
         try:
-            line = self.process.stdout.readline()
-            answer = json.loads(line) if line.endswith(b"\n") else None
-            content = self.process.stdout.read(answer.get("bytes", 0)) if answer else b""
+            answer, content = self._read()
+            meant = None if "error" in answer else meaning(answer, content)
+        except NONSENSE:
+            if late.is_set():
+                raise DicomError(
+                    f"takes longer than {self.limits.seconds:g} s to read. Refused."
+                ) from None
+            raise DicomError(
+                "crashed its decoder, or needed too much memory. It is damaged."
+            ) from None
         finally:
             timer.cancel()
-        if late.is_set():
-            raise DicomError(f"takes longer than {self.limits.seconds:g} s to read. Refused.")
-        if answer is None or len(content) < answer.get("bytes", 0):
-            raise DicomError("crashed its decoder, or needed too much memory. It is damaged.")
-        if "error" in answer:
-            raise DicomError(answer["error"])
+        if meant is None:
+            raise DicomError(str(answer["error"]))
+        return meant
+
+    def _read(self) -> tuple[dict[str, Any], bytes]:
+        """A line of JSON, and the bytes that it announces."""
+        assert self.process.stdout
+        line = self.process.stdout.readline(LONGEST)
+        answer = json.loads(line)
+        size = answer.get("bytes", 0)
+        if not line.endswith(b"\n") or not 0 <= size <= self.limits.frame_bytes:
+            raise ValueError("The process has ended.")
+        content = self.process.stdout.read(size)
+        if len(content) < size:
+            raise ValueError("The process has ended.")
         return answer, content
-
-
-def _plane(facts: dict[str, Any]) -> Plane:
-    """JSON has no tuples."""
-    restored: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-    return Plane(**restored)
 
 
 def serve() -> None:

@@ -5,11 +5,11 @@
                         readout, columns the phase encodings, frequency zero in the centre
 ``ismrmrd_header``      XML: the encoded and the reconstructed space, the encoding limits
 ``mask``                zeros and ones (columns,), optional: all columns if absent
-attributes              of the file; those that name a patient are neither read nor shown
 ======================  ==============================================================
 
 Columns outside of the encoding limits are zeros that were never measured: they are not part of the
-mask here. Needs h5py: ``pip install invdiff[mri]``.
+mask here. Attributes are not read, and no message quotes a name or a value: each may name a
+patient. Needs h5py: ``pip install invdiff[mri]``.
 
 Reference:
     | fastMRI: An open dataset and benchmarks for accelerated MRI (Zbontar et al., 2018)
@@ -18,22 +18,24 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
+from invdiff.datasets.hdf5 import Entry, HDF5File
+from invdiff.datasets.hdf5_writing import written_hdf5
 from invdiff.datasets.ismrmrd_header import Header, parse_header, write_header
+from invdiff.datasets.untrusted import file_size, nameless
 from invdiff.errors import ShapeError
-from invdiff.files import written_whole
 
 __all__ = ["FastMRIFile", "is_hdf5", "write_fastmri"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LIMIT = 2 * 1024**3  # bytes of one slice
+REQUIRED = ("kspace", "ismrmrd_header")
+PARTS = (*REQUIRED, "mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,28 +59,28 @@ class FastMRIFile:
         """Reads all but the samples, and checks it.
 
         Raises:
+            FileNotFoundError, PermissionError: If there is no such file, or it may not be read.
             ImportError: If h5py is not installed.
-            OSError: If the file cannot be opened.
             ShapeError, TypeError, ValueError: If it is not HDF5, lacks a data set, or its parts
                 contradict each other.
         """
         path = Path(path)
-        if not is_hdf5(path):
-            raise ValueError(
-                f"{path.name} is not an HDF5 file. It may be truncated: copy or write it again."
-            )
-        with _reading(path) as file:
-            missing = [name for name in ("kspace", "ismrmrd_header") if name not in file]
+        with HDF5File(path, LIMIT) as file:
+            found = {name: file.entries.get(name) for name in PARTS}
+            missing = [name for name in REQUIRED if found[name] is None]
             if missing:
                 raise ValueError(
-                    f"{path.name} lacks {missing}; it has {sorted(file)[:20]}. Expected a file "
-                    "with multi-coil k-space in the layout of docs/formats.md."
+                    f"It lacks {missing}, and has {len(file.entries)} arrays and groups. Expected "
+                    "multi-coil k-space in the layout of docs/formats.md."
                 )
-            kspace = file["kspace"]
-            shape = _checked_shape(kspace.shape, kspace.dtype)
-            header = parse_header(_text(file["ismrmrd_header"][()]))
-            stored = np.asarray(file["mask"]) if "mask" in file else np.ones(shape[3])
-        return cls(path, shape, _measured(stored, header, shape), header)
+            shape = _checked_shape(found["kspace"])
+            header = parse_header("".join(file.texts("ismrmrd_header")))
+            _check_header(header, shape)
+            stored = np.ones(shape[3])
+            if found["mask"] is not None:
+                _check_mask(found["mask"], shape[3])  # before it is read
+                stored = file.array("mask")
+        return cls(path, shape, _measured(stored, header), header)
 
     @property
     def middle(self) -> int:
@@ -96,8 +98,10 @@ class FastMRIFile:
             raise ValueError(
                 f"Slice {index} was asked for; the file has {self.shape[0]}, from 0 on."
             )
-        with _reading(self.path) as file:
-            samples: np.ndarray = file["kspace"][index]
+        with HDF5File(self.path, LIMIT) as file:
+            if _checked_shape(file.entries.get("kspace")) != self.shape:
+                raise ValueError("Its k-space has changed since it was opened. Open it again.")
+            samples: np.ndarray = file.array("kspace", index, index + 1)[0]
         if not np.isfinite(samples).all():
             raise ValueError(f"Slice {index} has NaN or infinite samples, expected none.")
         if samples[..., ~self.mask].any():
@@ -105,17 +109,22 @@ class FastMRIFile:
                 f"Slice {index} is not zero in columns that the mask or the header's encoding "
                 "limits call unmeasured. Check the header and the mask."
             )
-        return samples
+        return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 
 
 def is_hdf5(path: str | Path) -> bool:
     """Whether the file begins as HDF5 files do. Raises OSError if it cannot be opened."""
-    with Path(path).open("rb") as file:
+    file_size(Path(path))
+    with nameless(), Path(path).open("rb") as file:
         return file.read(len(SIGNATURE)) == SIGNATURE
 
 
 def write_fastmri(
-    path: str | Path, kspace: np.ndarray, header: Header, mask: np.ndarray | None = None
+    path: str | Path,
+    kspace: np.ndarray,
+    header: Header,
+    mask: np.ndarray | None = None,
+    **others: np.ndarray,
 ) -> None:
     """Writes a file that ``FastMRIFile`` reads, whole or not at all.
 
@@ -124,43 +133,52 @@ def write_fastmri(
         kspace: Complex (slices, coils, rows, columns).
         header: Must agree with it.
         mask: Zeros and ones (columns,).
+        others: More arrays, by their names; ``FastMRIFile`` leaves them alone.
 
     Raises:
+        ImportError: If h5py is not installed.
+        OSError: If the disk is full or the folder cannot be written.
         ShapeError, TypeError, ValueError: As ``FastMRIFile.open``.
     """
-    shape = _checked_shape(kspace.shape, kspace.dtype)
-    _measured(np.ones(shape[3]) if mask is None else mask, header, shape)
-    with written_whole(Path(path)) as temporary, _h5py().File(temporary, "w") as file:
+    shape = _checked_shape(Entry(kspace.shape, kspace.dtype.kind, kspace.nbytes))
+    _check_header(header, shape)
+    if mask is not None:
+        _check_mask(Entry(mask.shape, mask.dtype.kind, mask.nbytes), shape[3])
+        _measured(mask, header)
+    with written_hdf5(Path(path)) as file:
         file["kspace"] = kspace.astype(np.complex64)
         file["ismrmrd_header"] = write_header(header)
         if mask is not None:
             file["mask"] = np.asarray(mask, dtype=np.float32)
+        for name, array in others.items():
+            file[name] = array
 
 
-def _checked_shape(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:
-    if len(shape) != 4 or 0 in shape:
+def _checked_shape(kspace: Entry | None) -> tuple[int, int, int, int]:
+    shape = () if kspace is None else kspace.shape
+    if kspace is None or len(shape) != 4 or 0 in shape:
         raise ShapeError(
-            f"kspace has shape {tuple(shape)}, expected (slices, coils, rows, columns). "
+            f"kspace has shape {shape}, expected (slices, coils, rows, columns). "
             "Single-coil files lack the coil axis: add one of length 1."
         )
-    if dtype.kind != "c":
-        raise TypeError(f"kspace has dtype {dtype}, expected complex numbers.")
-    if int(np.prod(shape[1:])) * dtype.itemsize > LIMIT:
-        raise ValueError(f"One slice of shape {tuple(shape[1:])} exceeds {LIMIT} bytes.")
+    if kspace.kind != "c":
+        raise TypeError(
+            f"kspace holds no complex numbers (numpy calls its kind {kspace.kind!r}, expected "
+            "'c'). Write real and imaginary parts as one complex array."
+        )
+    if kspace.bytes // shape[0] > LIMIT:
+        raise ValueError(
+            f"One slice of shape {shape[1:]} exceeds {LIMIT} bytes. Check where it comes from."
+        )
     return shape[0], shape[1], shape[2], shape[3]
 
 
-def _measured(stored: np.ndarray, header: Header, shape: tuple[int, ...]) -> np.ndarray:
-    """The stored mask within the encoding limits, bool (columns,)."""
+def _check_header(header: Header, shape: tuple[int, ...]) -> None:
     rows, columns = shape[2:]
     if tuple(header.encoded.matrix[:2]) != (rows, columns):
         raise ShapeError(
             f"The header encodes {header.encoded.matrix[:2]} samples, but kspace has "
             f"{(rows, columns)} (rows, columns)."
-        )
-    if stored.shape != (columns,) or not np.isin(stored, (0, 1)).all():
-        raise ValueError(
-            f"The mask has shape {stored.shape}, expected zeros and ones of shape ({columns},)."
         )
     limits = header.measured
     if not 0 <= limits.start < limits.stop <= columns:
@@ -173,34 +191,21 @@ def _measured(stored: np.ndarray, header: Header, shape: tuple[int, ...]) -> np.
             f"The header reconstructs {header.readout} of {rows} rows; expected no more than "
             "there are. Check the fields of view."
         )
-    inside = np.zeros(columns, dtype=bool)
-    inside[limits] = stored[limits] == 1
+
+
+def _check_mask(mask: Entry, columns: int) -> None:
+    if mask.shape != (columns,) or mask.kind not in "biuf":
+        raise ValueError(
+            f"The mask has shape {mask.shape}, expected zeros and ones of shape ({columns},)."
+        )
+
+
+def _measured(stored: np.ndarray, header: Header) -> np.ndarray:
+    """The stored mask within the encoding limits, bool (columns,)."""
+    if not np.isin(stored, (0, 1)).all():
+        raise ValueError("The mask has other values than zeros and ones. Write it again.")
+    inside = np.zeros(stored.shape, dtype=bool)
+    inside[header.measured] = stored[header.measured] == 1
     if not inside.any():
         raise ValueError("The mask is empty: no column was measured. Check the mask.")
     return inside
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    try:
-        with _h5py().File(path, "r") as file:
-            yield file
-    except OSError:
-        raise ValueError(
-            f"{path.name} cannot be read as HDF5: it is damaged or truncated. Copy or write it "
-            "again."
-        ) from None
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError(
-            "Reading and writing HDF5 files needs h5py. Install it with: pip install invdiff[mri]"
-        ) from None
-    return h5py

@@ -57,7 +57,8 @@ class HDF5File:
             place = str(Path(path).absolute())
             answer = self._worker.ask({"do": "open", "path": place})
             self.entries: dict[str, Entry | None] = {
-                str(name): _entry(value) for name, value in answer["entries"].items()
+                name: None if about is None else Entry(*about)
+                for name, about in answer["entries"].items()
             }
         except BaseException:
             self.close()
@@ -147,10 +148,6 @@ def h5py_module() -> Any:
             "Reading and writing HDF5 files needs h5py. Install it with: pip install invdiff[mri]"
         ) from None
     return h5py
-
-
-def _entry(value: Any) -> Entry | None:
-    return None if value is None else Entry(tuple(value[0]), value[1], value[2])
 
 
 _shared: ContextVar[Process | None] = ContextVar("shared", default=None)

@@ -21,6 +21,12 @@ PATIENCE = 30.0  # seconds for an answer, and
 RATE = 10e6  # bytes in each second more
 ANSWER = 64 * 1024**2  # bytes of an answer's first line
 
+FAILURES = (  # of a process, and what answers that are none make of the code below
+    *(OSError, ValueError, TypeError, KeyError, AttributeError),
+    *(RecursionError, MemoryError, OverflowError),
+)
+CONTENT = {"open": "entries", "attributes": "attributes", "read": "arrays", "close": None}
+
 REASONS = {
     "format": "It is not an HDF5 file. It may be truncated: copy or write it again.",
     "damaged": "It cannot be read as HDF5: it is damaged or truncated. Copy or write it again.",
@@ -41,7 +47,8 @@ class Process:
     """A process that reads HDF5 files, one at a time; started when it is first asked.
 
     Arguments:
-        limit: The most bytes of one answer. Its memory is limited to three times that and 1 GiB.
+        limit: The most bytes of one answer. Its memory is limited to 1 GiB and three times that,
+            or three times 1100 times the file's size if that is less.
     """
 
     def __init__(self, limit: int) -> None:
@@ -68,7 +75,7 @@ class Process:
             answer = _answer(self._process, request, self._limit)
         except BaseException as error:
             self.stop()
-            if not isinstance(error, OSError | ValueError | TypeError | KeyError):
+            if not isinstance(error, FAILURES):
                 raise
             raise ValueError(REASONS["time" if late.is_set() else "crash"]) from None
         finally:
@@ -92,7 +99,7 @@ def _started(limit: int) -> subprocess.Popen[bytes]:
         "OPENBLAS_NUM_THREADS": "1",  # each thread reserves memory
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-P", str(program), str(limit), str(3 * limit + RESERVE)]
+    command = [sys.executable, "-P", str(program), str(limit), str(RESERVE)]
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment
@@ -109,13 +116,43 @@ def _answer(
     line = process.stdout.readline(ANSWER)
     if not line.endswith(b"\n"):
         raise ValueError("The process ended.")
-    answer: dict[str, Any] = json.loads(line)
+    answer = _announced(json.loads(line), CONTENT[request["do"]])
     if "arrays" in answer:
-        answer["arrays"] = [
-            (str(name), _array(process.stdout, dtype, shape, limit))
-            for name, dtype, shape in answer["arrays"]
-        ]
+        answer["arrays"] = _arrays(process.stdout, answer["arrays"], limit)
     return answer
+
+
+def _announced(answer: Any, content: str | None) -> dict[str, Any]:
+    """An answer's line: a refusal, or the content that was asked for."""
+    if not isinstance(answer, dict):
+        raise TypeError("An answer that is no object.")
+    if "refused" in answer:
+        return {"refused": str(answer["refused"])}
+    if content is None:
+        return {}
+    found = answer[content]
+    if content == "entries":
+        found = {name: None if about is None else _entry(*about) for name, about in found.items()}
+    elif content == "attributes":
+        plain = (str, int, float)
+        found = {name: v if isinstance(v, plain) else None for name, v in found.items()}
+    return {content: found}
+
+
+def _entry(shape: list[int], kind: str, size: int) -> tuple[tuple[int, ...], str, int]:
+    whole = [*shape, size]
+    if not all(type(n) is int and 0 <= n < 2**63 for n in whole) or not isinstance(kind, str):
+        raise TypeError("An array of no size.")
+    return tuple(shape), kind, size
+
+
+def _arrays(stream: Any, announced: Any, limit: int) -> list[tuple[str, np.ndarray]]:
+    found: list[tuple[str, np.ndarray]] = []
+    for name, dtype, shape in announced:
+        array = _array(stream, dtype, shape, limit)
+        limit -= array.nbytes
+        found.append((str(name), array))
+    return found
 
 
 def _array(stream: Any, dtype: str, shape: list[int], limit: int) -> np.ndarray:
@@ -123,7 +160,7 @@ def _array(stream: Any, dtype: str, shape: list[int], limit: int) -> np.ndarray:
         raise ValueError("A dtype that was not asked for.")
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    if not 0 <= size <= limit:
+    if not all(0 <= n < 2**63 for n in shape) or not 0 <= size <= limit:
         raise ValueError("More than was asked for.")
     buffer = bytearray(size)
     if size and stream.readinto(buffer) != size:

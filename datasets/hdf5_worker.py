@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,8 +28,12 @@ class Refusal(Exception):
     """A reason from the fixed list, which the parent process turns into a sentence."""
 
 
-def serve(requests: BinaryIO, answers: BinaryIO, limit: int) -> None:
-    """Answers requests about one file at a time, none with more than ``limit`` bytes."""
+def serve(requests: BinaryIO, answers: BinaryIO, limit: int, reserve: int = 0) -> None:
+    """Answers requests about one file at a time, none with more than ``limit`` bytes.
+
+    Memory is limited to ``reserve`` bytes, if that is not 0, and three times what the file can
+    hold, or an answer may.
+    """
     import h5py
 
     file: Any = None
@@ -41,6 +46,9 @@ def serve(requests: BinaryIO, answers: BinaryIO, limit: int) -> None:
                 file.close()
                 file = None
             if request["do"] == "open":
+                size = min(limit, EXPANSION * Path(request["path"]).stat().st_size)
+                if reserve:  # a damaged length is allocated before it is found to be none
+                    _limit_memory(reserve + 3 * size)
                 file = _opened(h5py, request["path"])
                 content = {"entries": _entries(h5py, file)}
             elif request["do"] == "attributes":
@@ -107,7 +115,7 @@ def _entries(h5py: Any, group: Any, depth: int = 0, above: str = "") -> dict[str
             found |= _entries(h5py, entry, depth + 1, f"{full}/")
         elif isinstance(entry, h5py.Dataset):
             kind = "fields" if entry.dtype.names else entry.dtype.kind
-            size = (entry.size or 0) * entry.dtype.itemsize
+            size = _size(entry)
             found[full] = [list(entry.shape or ()), kind, size]
         if len(found) > OBJECTS:
             raise Refusal("objects")
@@ -151,9 +159,17 @@ def _check_storage(data: Any, limit: int) -> None:
         raise Refusal("filter")
     if data.chunks and math.prod(data.chunks) * data.dtype.itemsize > limit:
         raise Refusal("limit")
-    declared, stored = data.size * data.dtype.itemsize, data.id.get_storage_size()
+    declared, stored = _size(data), data.id.get_storage_size()
     if declared > SMALL and declared > EXPANSION * stored:
         raise Refusal("bomb")
+
+
+def _size(data: Any) -> int:
+    """Bytes of a whole array; h5py's own number of entries overflows."""
+    size = 0 if data.shape is None else math.prod(data.shape) * data.dtype.itemsize
+    if size >= 2**63:
+        raise Refusal("limit")
+    return size
 
 
 def _limit_memory(size: int) -> None:
@@ -168,5 +184,4 @@ def _limit_memory(size: int) -> None:
 
 
 if __name__ == "__main__":
-    _limit_memory(int(sys.argv[2]))
-    serve(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]))
+    serve(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]), int(sys.argv[2]))

@@ -13,6 +13,8 @@ __all__ = ["EncodingLimits", "Header", "Space", "parse_header", "write_header"]
 
 NAMESPACE = "http://www.ismrm.org/ISMRMRD"
 LIMIT = 2**20  # characters
+LARGEST = 1e6  # samples along an axis, and mm
+SMALLEST = 1e-3  # mm
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ def parse_header(text: str) -> Header:
     """Reads the XML of a header with one encoding.
 
     Raises:
-        ValueError: If it is not such XML, or lacks a number. No content is quoted: it may name a
-            patient.
+        ValueError: If it is not such XML, lacks a number, or has one that is not finite or beyond
+            a million. No content is quoted: it may name a patient.
     """
     if len(text) > LIMIT or "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError(
@@ -80,7 +82,7 @@ def parse_header(text: str) -> Header:
         )
     first = encoding[0]
     limits = [
-        int(_number(first, f"encodingLimits/kspace_encoding_step_1/{name}"))
+        _whole(first, f"encodingLimits/kspace_encoding_step_1/{name}")
         for name in ("minimum", "maximum", "center")
     ]
     return Header(
@@ -107,19 +109,31 @@ def write_header(header: Header) -> str:
 
 
 def _space(encoding: ElementTree.Element, name: str) -> Space:
-    x, y, z = (_number(encoding, f"{name}/matrixSize/{axis}") for axis in "xyz")
+    x, y, z = (_whole(encoding, f"{name}/matrixSize/{axis}") for axis in "xyz")
     view = [_number(encoding, f"{name}/fieldOfView_mm/{axis}") for axis in "xyz"]
-    if min(x, y, z) < 1 or not 0 < min(view) <= max(view) < float("inf"):
-        raise ValueError(f"The header's {name} has sizes that are not positive and finite.")
-    return Space((int(x), int(y), int(z)), (view[0], view[1], view[2]))
+    if min(x, y, z) < 1 or min(view) < SMALLEST:
+        raise ValueError(f"The header's {name} has sizes that are not positive. Correct them.")
+    return Space((x, y, z), (view[0], view[1], view[2]))
+
+
+def _whole(encoding: ElementTree.Element, path: str) -> int:
+    number = _number(encoding, path)
+    if not number.is_integer():
+        raise ValueError(f"The header's number {path} is not a whole one. Correct it.")
+    return int(number)
 
 
 def _number(encoding: ElementTree.Element, path: str) -> float:
     found = encoding.find("/".join(f"{{{NAMESPACE}}}{name}" for name in path.split("/")))
     try:
-        return float((found.text if found is not None else None) or "")
+        number = float((found.text if found is not None else None) or "")
     except ValueError:
         raise ValueError(f"The header lacks the number {path}. Write it into the file.") from None
+    if not abs(number) <= LARGEST:  # NaN as well
+        raise ValueError(
+            f"The header's number {path} is not finite, or beyond {LARGEST:.0f}. Correct it."
+        )
+    return number
 
 
 def _child(parent: ElementTree.Element, name: str) -> ElementTree.Element:

@@ -16,9 +16,9 @@ import numpy as np
 
 from invdiff.datasets.ct_measurement import CTMeasurement
 from invdiff.datasets.hdf5 import HDF5File, h5py_module
+from invdiff.datasets.hdf5_writing import written_hdf5
 from invdiff.datasets.measurement_parts import from_parts, missing_and_extra, to_parts
 from invdiff.datasets.mri_measurement import MRIMeasurement
-from invdiff.files import written_whole
 
 __all__ = ["Contents", "inspect_measurement", "read_measurement", "write_measurement"]
 
@@ -48,18 +48,16 @@ def write_measurement(path: str | Path, measurement: Measurement) -> None:
 
     Raises ImportError without h5py, OSError if the disk is full or the folder cannot be written.
     """
-    h5py = h5py_module()
     modality = measurement.modality
     # The newest format of the library's first major version has checksums of all its parts.
-    with written_whole(Path(path)) as temporary:
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["format_version"] = VERSION
-            file.attrs["modality"] = modality
-            for name, value in to_parts(measurement).items():
-                _store(file, name, value)
-                if name in UNITS[modality]:
-                    file[name].attrs["units"] = UNITS[modality][name]
+    with written_hdf5(Path(path), libver=("v110", "v110")) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["format_version"] = VERSION
+        file.attrs["modality"] = modality
+        for name, value in to_parts(measurement).items():
+            _store(file, name, value)
+            if name in UNITS[modality]:
+                file[name].attrs["units"] = UNITS[modality][name]
 
 
 def inspect_measurement(path: str | Path) -> Contents:

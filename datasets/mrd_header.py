@@ -47,10 +47,7 @@ def parse_mrd_header(text: str) -> MRDHeader:
     Raises:
         ValueError: If it is not such XML, or lacks a number. No content is quoted.
     """
-    try:
-        header = parse_header(text)
-    except OverflowError:
-        raise ValueError("The header has an infinite number. Correct it.") from None
+    header = parse_header(text)
     root = ElementTree.fromstring(text)
     trajectory = _find(root, "encoding/trajectory").strip().lower()
     if trajectory != "cartesian":

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from invdiff.datasets.kspace import KSpace
+from invdiff.datasets.kspace_preparation import check_white
 from invdiff.datasets.mrd import MRDScan
 from invdiff.datasets.mri_measurement import MRIMeasurement
 from invdiff.operators.coil_compression import compress_coils
@@ -43,11 +44,8 @@ def measurement_of_mrd(scan: MRDScan, coils: int = 12) -> MRIMeasurement:
     raw = [scan.kspace] if scan.calibration is None else [scan.kspace, scan.calibration[0]]
     # The items are one more axis of space: they share their virtual coils.
     white = [whiten(torch.from_numpy(k).transpose(0, 1)[None], covariance) for k in raw]
-    if not all(bool(torch.isfinite(w).all()) for w in white):
-        raise ValueError(
-            "k-space in units of its noise is beyond single precision: the noise scan is almost "
-            "zero. Check it."
-        )
+    for part in white:
+        check_white(part)
     compressed = compress_coils(white[0], min(coils, white[0].shape[1]))
     parts = [compressed.kspace[0]]
     parts += [torch.einsum("vc,c...->v...", compressed.matrix[0], w[0]) for w in white[1:]]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from invdiff.datasets.hdf5 import h5py_module
+from invdiff.datasets.hdf5_writing import written_hdf5
 from invdiff.datasets.ismrmrd_header import Header
 from invdiff.datasets.mrd_header import write_mrd_header
 from invdiff.errors import ShapeError
-from invdiff.files import written_whole
 
 __all__ = ["write_mrd"]
 
@@ -42,6 +42,7 @@ def write_mrd(
 
     Raises:
         ImportError: Without h5py.
+        OSError: If the disk is full or the folder cannot be written.
         ShapeError, TypeError: If the parts do not fit each other, or k-space is not complex.
     """
     if kspace.ndim != 4 or header.encoded.matrix[:2] != kspace.shape[2:]:
@@ -66,7 +67,7 @@ def write_mrd(
         _fill(records, index, scan, dwell, flags=NOISE)
     for index, (k, y) in enumerate(lines, len(scans)):
         _fill(records, index, kspace[k, :, :, y], dwell, kspace_encode_step_1=y + shift, slice=k)
-    with written_whole(Path(path)) as temporary, h5py_module().File(temporary, "w") as file:
+    with written_hdf5(Path(path)) as file:
         group = file.create_group("dataset")
         group["xml"] = np.array([write_mrd_header(header, coils).encode()], dtype=object).astype(
             h5py_module().string_dtype()

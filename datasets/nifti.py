@@ -103,7 +103,7 @@ def read_nifti(path: str | Path) -> NiftiVolume:
             "It does not say where it lies in the patient: neither sform nor qform is set. Set "
             "one, with nibabel's set_sform, say."
         )
-    if math.prod(shape[3:]) != 1 or len(shape) < 3:
+    if math.prod(shape[3:]) != 1 or len(shape) < 3 or min(shape) < 1:
         raise ShapeError(f"It has shape {shape}, expected one volume. Write one per file.")
     if pixels.dtype.kind not in "fciu":
         raise TypeError("It holds colours or labels of several parts, expected plain numbers.")

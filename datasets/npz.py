@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -65,22 +66,47 @@ def read_npz(
 
 def _read(archive: zipfile.ZipFile, name: str, size: int) -> np.ndarray:
     """One array, after checking that its header promises no more than the file holds."""
-    with archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        elif version == (2, 0):
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-        else:
-            raise ValueError(f"{name} has version {version} of the npy format, expected 1 or 2.")
-        if not dtype.hasobject and file.tell() + math.prod(shape) * dtype.itemsize != size:
-            raise ValueError(
+    with _plain_array(name):
+        with archive.open(f"{name}.npy") as file:
+            version = np.lib.format.read_magic(file)
+            if version not in HEADERS:
+                raise TypeError("Another version.")
+            shape, _, dtype = HEADERS[version](file)
+            declared = file.tell() + math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or dtype.names or min(shape, default=0) < 0:
+            raise TypeError("Objects, records and negative sizes are not read.")
+        if declared != size:
+            raise _Contradiction(
                 f"{name} is damaged: its header declares shape {shape} of {dtype}, which does not "
                 f"fit its {size} bytes. Copy or write the file again."
             )
-    with archive.open(f"{name}.npy") as file:
-        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-        return array
+        with archive.open(f"{name}.npy") as file:
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+@contextmanager
+def _plain_array(name: str) -> Iterator[None]:
+    """Inside, whatever numpy's parser raises is refused; what it says may quote the file."""
+    try:
+        yield
+    except (_Contradiction, *DAMAGED):
+        raise
+    except Exception:
+        raise ValueError(
+            f"{name} is no plain array in version 1 or 2 of the npy format. It may be damaged: "
+            "copy or write the file again."
+        ) from None
+
+
+class _Contradiction(ValueError):
+    """A clear reason, not to be replaced."""
+
+
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -23,10 +23,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from invdiff.datasets.hdf5 import HDF5File, h5py_module
+from invdiff.datasets.hdf5 import HDF5File
+from invdiff.datasets.hdf5_writing import written_hdf5
 from invdiff.datasets.measurement_checks import check_items, check_provenance, read_provenance
 from invdiff.errors import ShapeError
-from invdiff.files import written_whole
 
 __all__ = ["ResultFile", "ResultWriter", "new_result"]
 
@@ -109,21 +109,20 @@ def new_result(
     if not size or min(size) < 1 or samples < 0:
         raise ShapeError(f"shape is {size} and samples {samples}, expected positive sizes.")
     text = check_provenance({"unit": unit, "about": dict(about)})
-    with written_whole(Path(path)) as temporary:
-        with h5py_module().File(temporary, "w", libver=("v110", "v110")) as file:
-            file.attrs["format"], file.attrs["format_version"] = FORMAT, VERSION
-            for name, texts in (("about", [text]), ("items", items)):
-                coded = np.array([one.encode() for one in texts])
-                file.create_dataset(name, data=coded, fletcher32=True)
-            leads = {"mean": (), "std": ()} | ({"samples": (samples,)} if samples else {})
-            for name, lead in leads.items():
-                whole = (len(items), *lead, *size)
-                flat = min(2, len(size))  # an image, or a slice of a volume
-                chunk = (*[1] * (len(whole) - flat), *whole[-flat:])
-                file.create_dataset(name, whole, np.float32, chunks=chunk, fletcher32=True)
-            writer = ResultWriter(file, len(items), samples, size)
-            yield writer
-            writer.finish()
+    with written_hdf5(Path(path), libver=("v110", "v110")) as file:
+        file.attrs["format"], file.attrs["format_version"] = FORMAT, VERSION
+        for name, texts in (("about", [text]), ("items", items)):
+            coded = np.array([one.encode() for one in texts])
+            file.create_dataset(name, data=coded, fletcher32=True)
+        leads = {"mean": (), "std": ()} | ({"samples": (samples,)} if samples else {})
+        for name, lead in leads.items():
+            whole = (len(items), *lead, *size)
+            flat = min(2, len(size))  # an image, or a slice of a volume
+            chunk = (*[1] * (len(whole) - flat), *whole[-flat:])
+            file.create_dataset(name, whole, np.float32, chunks=chunk, fletcher32=True)
+        writer = ResultWriter(file, len(items), samples, size)
+        yield writer
+        writer.finish()
 
 
 class ResultFile:

@@ -14,7 +14,7 @@ from invdiff.reverse import reverse
 from invdiff.rng import Rng
 from invdiff.singular import singular_system
 
-__all__ = ["equal_information"]
+__all__ = ["equal_information", "split_levels"]
 
 _POINTS = 2048
 
@@ -40,7 +40,7 @@ def equal_information(
               \mathrm{d} \ln \sigma, \qquad h_i = \frac{v_i s_i^2}{r_i + v_i s_i^2}.
 
     Steps have equal shares of its integral, the last one, to 0, among them. For samplers that
-    weigh by such likelihoods, ``SplitSMC`` and ``AFDPS``.
+    weigh by such likelihoods: ``AFDPS``; and ``SplitSMC``, by ``split_levels``.
 
     Arguments:
         problem: With a linear operator; at each level, the item whose weights change most counts.
@@ -76,6 +76,33 @@ def equal_information(
     found = log_sigma[place - 1].lerp(log_sigma[place], fraction).exp()
     ends = torch.tensor([0.0, top], dtype=torch.float64)
     return torch.cat([ends[:1], found, ends[1:]]).flip(0)
+
+
+def split_levels(
+    problem: Problem,
+    prior: Prior,
+    steps: int,
+    *,
+    sigma_max: float | None = None,
+    draws: int = 16,
+    seed: int = 0,
+) -> Tensor:
+    r"""The ladder of ``SplitSMC``, (steps + 1,): equal steps of the data, down to the posterior.
+
+    With u the levels of ``equal_information``, the last of them 0, it is
+    :math:`\sigma = (u^2 + \|W^{1/2} A\|^{-2})^{1/2}`, then 0: all weights are met at the last
+    but one level, and sweeps there have the posterior for their target.
+
+    Arguments and errors are those of ``equal_information``; of all items, the one whose data are
+    the most precise sets the lowest level.
+    """
+    top = prior.sigma_max if sigma_max is None else sigma_max
+    largest = float(singular_system(problem).values.max())
+    # Data that say nothing even at the first level have their noise split at half of it.
+    own = min(1 / largest if largest > 0 else 0.0, 0.5 * top)
+    widest = math.sqrt(top**2 - own**2) if top > 0 else top
+    widths = equal_information(problem, prior, steps - 1, sigma_max=widest, draws=draws, seed=seed)
+    return torch.cat([(widths.square() + own**2).sqrt(), widths[-1:]])
 
 
 def _coordinates(

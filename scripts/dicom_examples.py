@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pydicom
 from pydicom import Dataset
-from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage
+from pydicom.uid import (
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    JPEGLossless,
+    JPEGLosslessSV1,
+)
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 SMALL = (
@@ -49,6 +54,32 @@ def enhanced(images: Sequence[Dataset]) -> Dataset:
     return whole
 
 
+def lossless_jpeg(source: Path, target: Path, syntax: str) -> Path:
+    """A copy of a file, compressed as lossless JPEG (Process 14) by GDCM."""
+    import gdcm
+
+    kinds = {
+        JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
+        JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+    }
+    reader, change, writer = (
+        gdcm.ImageReader(),
+        gdcm.ImageChangeTransferSyntax(),
+        gdcm.ImageWriter(),
+    )
+    reader.SetFileName(str(source))
+    change.SetTransferSyntax(gdcm.TransferSyntax(kinds[syntax]))
+    writer.SetFileName(str(target))
+    reader.Read()
+    change.SetInput(reader.GetImage())
+    change.Change()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    if not writer.Write():
+        raise ValueError("GDCM could not compress it. Choose another file.")
+    return target
+
+
 def _groups(image: Dataset) -> Dataset:
     groups = Dataset()
     groups.PlanePositionSequence = [_item(image, "ImagePositionPatient")]
@@ -77,4 +108,8 @@ def seeds(folder: Path) -> list[Path]:
     made = folder / "enhanced.dcm"
     slices = [pydicom.dcmread(path) for path in series_of_five()]
     enhanced(slices).save_as(made, enforce_file_format=True)
-    return [*(FILES / name for name in SMALL), *series_of_five()[:1], made]
+    jpeg = [
+        lossless_jpeg(FILES / "CT_small.dcm", folder / f"jpeg-{k}.dcm", syntax)
+        for k, syntax in enumerate((JPEGLossless, JPEGLosslessSV1))
+    ]
+    return [*(FILES / name for name in SMALL), *series_of_five()[:1], made, *jpeg]

@@ -32,7 +32,8 @@ def _reader(load: Callable[[], Callable[[Path], object]]) -> Callable[[Path], ob
             return read(path)
         except (ValueError, TypeError) as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            if Path(frame.filename).resolve().is_relative_to(OWN):
+            own = Path(frame.filename).resolve().is_relative_to(OWN)
+            if own and str(error).endswith("."):  # Python's own messages have no full stop
                 raise Refused(str(error)) from None
             raise
 
@@ -46,6 +47,7 @@ def _refusals() -> tuple[type[Exception], ...]:
 def _example(kind: str, folder: Path) -> list[Path]:
     """Valid files of a format."""
     write: dict[str, Callable[[Path], Any]] = {
+        "fastmri": _fastmri,
         "measurement": _measurements,
         "result": _result,
         "mrd": _mrd,
@@ -57,6 +59,15 @@ def _example(kind: str, folder: Path) -> list[Path]:
     }
     write[kind](folder)
     return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _fastmri(folder: Path) -> None:
+    from invdiff.datasets.fastmri import write_fastmri
+
+    kspace, header = _raw()
+    mask = np.arange(8) % 2 == 0
+    write_fastmri(folder / "a.h5", kspace, header)
+    write_fastmri(folder / "b.h5", kspace * mask, header, mask)
 
 
 def _measurements(folder: Path) -> None:
@@ -86,14 +97,21 @@ def _result(folder: Path) -> None:
 
 
 def _mrd(folder: Path) -> None:
-    from invdiff.datasets.ismrmrd_header import EncodingLimits, Header, Space
     from invdiff.datasets.mrd_writer import write_mrd
+
+    kspace, header = _raw()
+    write_mrd(folder / "a.h5", kspace, np.ones(8), header, kspace[0].reshape(3, -1))
+
+
+def _raw() -> tuple[np.ndarray, Any]:
+    """k-space of two slices, three coils, and its header."""
+    from invdiff.datasets.ismrmrd_header import EncodingLimits, Header, Space
 
     rng = np.random.default_rng(0)
     kspace = (rng.random((2, 3, 16, 8)) + 1j).astype(np.complex64)
     space = Space((16, 8, 1), (32.0, 8.0, 5.0))
-    header = Header(space, Space((8, 8, 1), (16.0, 8.0, 5.0)), EncodingLimits(0, 7, 4))
-    write_mrd(folder / "a.h5", kspace, np.ones(8), header, kspace[0].reshape(3, -1))
+    recon = Space((8, 8, 1), (16.0, 8.0, 5.0))
+    return kspace, Header(space, recon, EncodingLimits(0, 7, 4))
 
 
 def _npz(folder: Path) -> None:
@@ -137,6 +155,20 @@ def _pictures(folder: Path) -> None:
     write_picture(folder / "c.png", rng.random((3, 9, 7)), 8)
     codes = rng.integers(0, 2**16, (40, 30), dtype=np.uint16)
     tifffile.imwrite(folder / "d.tif", codes, compression="zlib", rowsperstrip=8)
+
+
+def _fastmri_reader() -> Callable[[Path], object]:
+    from invdiff.datasets.fastmri import FastMRIFile
+    from invdiff.datasets.kspace_preparation import prepare
+
+    _one_process()
+
+    def read(path: Path) -> None:
+        file = FastMRIFile.open(path)
+        for index in range(file.shape[0]):
+            prepare(file.read(index), file.mask, file.header.readout, 2)
+
+    return read
 
 
 def _measurement_reader() -> Callable[[Path], object]:
@@ -236,6 +268,7 @@ def _one_process() -> None:
 
 LOADERS = {
     "bart": _bart_reader,
+    "fastmri": _fastmri_reader,
     "list": _list_reader,
     "measurement": _measurement_reader,
     "mrd": _mrd_reader,

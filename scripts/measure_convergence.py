@@ -26,6 +26,7 @@ from particle_filters import Slope, Task, filters, slope
 
 from invdiff import Gaussian, Problem, Rng, karras
 from invdiff.certify.gaussian import anisotropic
+from invdiff.information import split_levels
 from invdiff.operators import Matrix
 from invdiff.priors.exact import ExactPosterior
 from invdiff.priors.mixture import GaussianMixturePrior
@@ -40,6 +41,7 @@ from invdiff.samplers import (
     FKSteering,
     MCGDiff,
     PnPDM,
+    SplitSMC,
 )
 from invdiff.samplers.afdps import Diffusion
 
@@ -58,6 +60,7 @@ WEIGHTED: dict[str, Any] = {
     "MCGDiff": MCGDiff(),
     "FKSteering": FKSteering(),
     "FPSSMC": FPSSMC(),
+    "SplitSMC": SplitSMC(denoising_steps=30, last_steps=60),
 }
 
 
@@ -107,8 +110,13 @@ def against_particles() -> Iterator[tuple[tuple[str, str], tuple[Slope, Slope]]]
         for name, sampler in WEIGHTED.items():
             if name == "ConjugateTDS" and task.name == "anisotropic":
                 continue  # every weight is the evidence: exact with one particle
-            known = task.name == "one number" and name != "FPSSMC"
+            known = task.name == "one number" and name not in ("FPSSMC", "SplitSMC")
             goal = at_its_limit(sampler, task) if known else task
+            if name == "SplitSMC":
+                top = float(task.ladder[0])
+                goal = task._replace(
+                    ladder=split_levels(task.problem, task.prior, 16, sigma_max=top)
+                )
             found = [filters(sampler, goal, size, rows, seed=size) for size in PARTICLES]
             pair = (
                 slope(PARTICLES, [one.mean for one in found], first=1),

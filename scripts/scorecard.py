@@ -4,7 +4,7 @@
 
 Writes docs/scorecard.md, between its markers, and docs/images/scorecard-*.png. Finished rows are
 kept in docs/scorecard.json: a killed run goes on where it stopped. ``--only DPS`` measures a
-sampler again, ``--part steps`` runs one part only, ``--draw`` none at all.
+sampler again, ``--part steps`` runs one part only, ``--problem`` one problem, ``--draw`` none.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from scorecard_tables import field_tables, steps_tables, write_between
 
 from invdiff.certify.case import Case
 from invdiff.certify.cases import benchmarks
-from invdiff.certify.entries import Contender, Entry, entries
+from invdiff.certify.entries import Contender, Entry, entries, informed
 from invdiff.certify.levy import LAWS, OPERATORS
 from invdiff.certify.run import certify
 from invdiff.files import save_json
-from invdiff.samplers import TDS, ConjugateTDS
+from invdiff.samplers import TDS, ConjugateTDS, SplitSMC
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ PARTS = (
                for level in ("quiet", "noisy")),
          (50,), (16, 40), "none", 3, _COMMON),
     Part("mixture", "25 modes, 20 seeds each", _MIXTURES, (50,), (20, 40), "batch", 8,
-         (*_COMMON, "DAPS", "PnPDM", "MCGDiff", "AFDPS", "FKC", "FKSteering", "SVDD")),
+         (*_COMMON, "DAPS", "PnPDM", "MCGDiff", "AFDPS", "FKC", "FKSteering", "SVDD",
+          "SplitSMC")),
     Part("one-of-8", "25 modes, one draw of each filter of 8 particles", _MIXTURES,
          (100,), (20, 200), "none", 5, ("exact draws", "TDS, one of 8")),
     Part("one-of-64", "25 modes, one draw of each filter of 64 particles", _MIXTURES,
@@ -80,10 +81,10 @@ PARTS = (
     Part("nonlinear", "Nonlinear operators", ("square", "phase-pixels", "phase-atoms"),
          (50,), (24, 40), "none", 2),
     Part("levy", "Random walks with sparse increments, 25 dB",
-         (*(f"levy-bernoulli-{operator}" for operator in OPERATORS),
-          *(f"levy-{law}-fourier" for law in LAWS if law != "bernoulli")),
-         (30,), (8, 64), "none", 12,
-         ("exact draws", "DPS", "PiGDM", "MMPS", "DDS", "DiffPIR", "DAPS", "ConjugateTDS, 32")),
+         tuple(f"levy-{law}-{operator}" for law in sorted(LAWS) for operator in OPERATORS),
+         (30,), (8, 64), "none", 300,
+         ("exact draws", "DPS", "PiGDM", "MMPS", "DDS", "DiffPIR", "DAPS", "ConjugateTDS, 32",
+          "SplitSMC", "SplitSMC, 64")),
     Part("steps", "Steps and sizes",
          tuple(f"gaussian-inpainting-{n}" for n in (64, 256, 1024)),
          (20, 50, 100, 300), (4, 40), "none", 8, _COMMON),
@@ -102,13 +103,22 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
     parser.add_argument("--only", action="append", default=[], help="measure this one again")
     parser.add_argument("--part", action="append", default=[], help="one part; all if omitted")
+    parser.add_argument(
+        "--problem", action="append", default=[], help="one problem; all if omitted"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--draw", action="store_true", help="only tables and plots")
     given = parser.parse_args()
     rows = json.loads(given.rows.read_text("utf-8")) if given.rows.exists() else []
     if not given.draw:
-        rows = [row for row in rows if row["sampler"] not in given.only]
-        rows = measure(rows, given.part, given.only, given.workers, given.rows)
+        asked = [
+            task for task in tasks(given.part)
+            if (not given.only or task[3] in given.only)
+            and (not given.problem or task[1] in given.problem)
+        ]  # fmt: skip
+        again = set(asked) if given.only else set()
+        rows = [row for row in rows if key(row) not in again]
+        rows = measure(rows, asked, given.workers, given.rows)
     order = {task: place for place, task in enumerate(tasks([]))}
     rows = sorted((row for row in rows if key(row) in order), key=lambda row: order[key(row)])
     pictures = [draw_field(given.images, rows), draw_steps(given.images, rows)]
@@ -122,11 +132,11 @@ def main() -> None:
 
 
 def measure(
-    rows: list[dict[str, Any]], parts: list[str], only: list[str], workers: int, path: Path
+    rows: list[dict[str, Any]], asked: list[Task], workers: int, path: Path
 ) -> list[dict[str, Any]]:
-    """The rows and all that are missing; each is saved when it is finished."""
+    """The rows and all of those asked for that are missing; each is saved when it is finished."""
     done = {key(row) for row in rows}
-    left = [t for t in tasks(parts) if t not in done and (not only or t[3] in only)]
+    left = [task for task in asked if task not in done]
     failed = []
     with multiprocessing.get_context("spawn").Pool(workers, initializer=_one_thread) as pool:
         for k, row in enumerate(pool.imap_unordered(attempt, left), 1):
@@ -171,6 +181,7 @@ SPECIAL = (
     Entry("TDS, one of 8", TDS(), particles=8, one_each=True),
     Entry("TDS, one of 64", TDS(), particles=64, one_each=True),
     Entry("ConjugateTDS, 32", ConjugateTDS(), particles=32, filters=4),
+    Entry("SplitSMC, 64", SplitSMC(), particles=64, filters=2, ladder=informed),
 )
 
 

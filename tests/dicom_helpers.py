@@ -16,13 +16,14 @@ from invdiff.datasets.dicom_volume import DicomVolume
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from dicom_examples import FILES, enhanced, series_of_five
+from dicom_examples import FILES, enhanced, lossless_jpeg, series_of_five
 
 __all__ = [
     "FILES",
     "changed",
     "enhanced",
     "five",
+    "lossless_jpeg",
     "quickly",
     "series_of_five",
     "validate",

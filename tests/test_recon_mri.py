@@ -71,7 +71,7 @@ def test_errors_are_one_clear_line(
     few = scan.mask & (np.abs(np.arange(48) - 24) > 2)
     scan._replace(mask=few, kspace=scan.kspace * few).save(tmp_path / "no-centre.h5")
     for arguments, said in (
-        (["absent.h5"], "absent.h5"),
+        (["absent.h5"], "There is no such file"),
         (["text.h5"], "not a readable npz file"),
         (["no-centre.h5"], "central samples"),
         (["no-centre.h5", "--slice", "3"], "from 0 on"),

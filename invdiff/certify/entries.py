@@ -13,7 +13,7 @@ from torch import Tensor
 
 from invdiff.certify.case import Case
 from invdiff.covariance import IsotropicCovariance
-from invdiff.information import equal_information
+from invdiff.information import split_levels
 from invdiff.posterior import Posterior
 from invdiff.rng import Rng
 from invdiff.sample import sample
@@ -165,9 +165,9 @@ _WEIGHTED: tuple[Sampler, ...] = (
 
 
 def informed(case: Case, steps: int) -> Tensor:
-    """Levels for samplers that weigh by a widened likelihood, from the case's highest."""
+    """The levels of ``SplitSMC``, from the case's highest."""
     top = float(case.ladder(steps)[0])
-    return equal_information(case.problem, case.prior, steps, sigma_max=top)
+    return split_levels(case.problem, case.prior, steps, sigma_max=top)
 
 
 def entries() -> dict[str, Contender]:
@@ -178,7 +178,7 @@ def entries() -> dict[str, Contender]:
         *(Entry(type(one).__name__, one, particles=8) for one in _WEIGHTED),
         Entry("AFDPS diffusion", AFDPS(form=Diffusion()), particles=8),
         Entry("AFDPS flow", AFDPS(form=Flow()), particles=8),
-        Entry("SplitSMC", SplitSMC(), 24, particles=32, filters=4, ladder=informed),
+        Entry("SplitSMC", SplitSMC(), particles=128, filters=2, ladder=informed),
         Entry("TDS isotropic", TDS(covariance=IsotropicCovariance()), particles=8),
     )
     return {each.name: each for each in found}

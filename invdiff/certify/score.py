@@ -108,8 +108,9 @@ def measure(posterior: Posterior, case: Case, groups: int | None = None, seed: i
     }
     if posterior.kind != "point":
         ids = [f"{case.name}/{k}" for k in range(len(posterior))]
-        values["coverage"] = coverage(draws, truth.reference, LEVELS)
-        values["rank"] = ranks(draws, truth, case.images, Rng(seed, ids, 1))
+        rng = Rng(seed, ids, 1)
+        values["coverage"] = coverage(draws, truth.reference, LEVELS, rng)
+        values["rank"] = ranks(draws, truth, case.images, rng)
     if truth.modes is not None:
         values["modes"] = mode_error(draws, truth.modes, tuple(case.images.shape[1:]))
         values["modes_floor"] = floor["modes"]

@@ -21,6 +21,8 @@ __all__ = [
     "whitened_moments",
 ]
 
+BLUR = 0.02  # of the exact standard deviation: a collapsed sampler covers 1.5 %, not 0
+
 
 def mean_error(draws: Draws, truth: Truth) -> tuple[Tensor, Tensor]:
     r"""The squared error of the mean in posterior standard deviations, mean over pixels, (items,).
@@ -67,20 +69,28 @@ def whitened_moments(draws: Draws, truth: Truth) -> Tensor:
     return torch.cat([white.covariance().flatten(1), shift], 1)
 
 
-def coverage(draws: Draws, reference: Tensor, levels: Sequence[float]) -> Tensor:
+def coverage(draws: Draws, reference: Tensor, levels: Sequence[float], rng: Rng) -> Tensor:
     r"""The exact probability of the samples' central intervals, mean over pixels, (items, levels).
 
     Ends lie at ranks :math:`q (K + 1)`, between samples by interpolation of their probabilities:
     K perfect draws cover exactly their level on average if :math:`K \ge 2 / (1 - level) - 1`. For
     samples that depend on each other, K is what they are worth.
 
+    Where a marginal has atoms no interval has exactly its level. Samples and reference are blurred
+    by the same noise, ``BLUR`` of the reference's standard deviation: ends at an atom then get
+    their share of it. A continuous marginal does not notice: its width grows by 0.02 %.
+
     Arguments:
         draws: K samples.
         reference: Exact draws, (items, draws, pixels).
         levels: Such as 0.9.
+        rng: Of the noise, one row per item.
     """
-    x, order = draws.x.sort(1)
-    weights = draws.weights[..., None].expand_as(draws.x).gather(1, order)
+    blur = BLUR * reference.std(1, keepdim=True)
+    points = draws.x + blur * rng.at(1).normal(draws.x)
+    reference = reference + blur * rng.at(2).normal(reference)
+    x, order = points.sort(1)
+    weights = draws.weights[..., None].expand_as(x).gather(1, order)
     size = draws.worth[:, None, None]
     place = ((weights.cumsum(1) - 0.5 * weights) * size + 0.5) / (size + 1)
     result = []

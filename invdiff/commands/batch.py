@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from invdiff.commands.cell import Cells
 from invdiff.commands.ledger import remove_parts
-from invdiff.commands.progress import Progress
 from invdiff.commands.sources import Item
 
-__all__ = ["Outcome", "run_items"]
+__all__ = ["Listener", "Outcome", "run_items"]
 
 PAUSE = 0.5  # seconds between two looks at what another process is doing
 
@@ -19,7 +18,14 @@ Outcome = dict[str, Any]
 """A cell's record, with its key under "cell"."""
 
 
-def run_items(items: Sequence[Item], cells: Cells, progress: Progress) -> list[Outcome]:
+class Listener(Protocol):
+    """Who is told of items: ``Progress``, or a parent process."""
+
+    def item(self, label: str, what: str, computed: bool) -> None:
+        """An item is done, or failed; ``computed`` if this took time."""
+
+
+def run_items(items: Sequence[Item], cells: Cells, progress: Listener) -> list[Outcome]:
     """The outcome of every item, in their order.
 
     Items that another process is working on are left for the end, when its results are taken, or
@@ -43,7 +49,7 @@ def run_items(items: Sequence[Item], cells: Cells, progress: Progress) -> list[O
     return [outcomes[item.number] for item in items]
 
 
-def _attempt(item: Item, cells: Cells, progress: Progress) -> Outcome | None:
+def _attempt(item: Item, cells: Cells, progress: Listener) -> Outcome | None:
     """The outcome of one item, or None while another process has it."""
     try:
         measurement = item.read()

@@ -48,8 +48,12 @@ def calibrate(
     if as_json:
         typer.echo(json.dumps(factor.to_dict(), indent=2))
         return
-    typer.echo(f"{'nominal':>8}{'observed':>10}   of held-out patients' pixels, before the factor")
-    for nominal, observed in factor.coverage:
-        typer.echo(f"{nominal:8.0%}{observed:10.1%}")
-    typer.echo(f"factor {factor.factor:.4f} from {factor.patients} patients")
+    typer.echo(f"on {factor.tested} held-out patients, the share of pixels within the interval:")
+    typer.echo(f"{'nominal':>8}{'before':>10}{'after':>10}")
+    for (nominal, before), (_, after) in zip(factor.coverage, factor.calibrated, strict=True):
+        typer.echo(f"{nominal:8.0%}{before:10.1%}{after:10.1%}")
+    typer.echo(
+        f"factor {factor.factor:.4f} from {factor.patients} patients; it covers {pixels:.0%} of "
+        f"the pixels of {factor.kept} of the {factor.tested} held-out patients"
+    )
     typer.echo(factor.guarantee)

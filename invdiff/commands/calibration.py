@@ -13,13 +13,14 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from invdiff.commands.intervals import Factor, comparable, conformal_factor, score
+from invdiff.commands.intervals import Factor, Points, comparable, conformal_factor, score
 from invdiff.commands.run_folder import CELLS, read_run
 from invdiff.files import load_arrays
 
 __all__ = ["Cases", "calibrated", "read_cases"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
+Parts = tuple[np.ndarray, np.ndarray, np.ndarray]  # mean, deviation, truth
 
 
 @dataclass(frozen=True)
@@ -80,33 +81,46 @@ def calibrated(
     """
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(cases.patients))
     testing = math.ceil(held_out * len(order))
-    tested = [cases.patients[k] for k in order[:testing]]
-    scores = []
-    for patient in (cases.patients[k] for k in order[testing:]):
-        mean, std, truth = _whole(patient)
-        scores.append(score(mean, std, truth, pixels))
+    scores = [score(*_whole(cases.patients[k]), pixels) for k in order[testing:]]
     factor = conformal_factor(scores, confidence)
-    observed = [_coverage(*_whole(patient), cases.samples) for patient in tested]
-    means = np.mean(observed, 0).tolist()
-    coverage = tuple(zip(LEVELS, (round(float(v), 6) for v in means), strict=True))
+    tested = [_whole(cases.patients[k]) for k in order[:testing]]
+    widening = factor / _width(pixels, cases.samples)
     return Factor(
-        factor, pixels, confidence, len(scores), cases.modality, dict(cases.run), coverage
+        factor,
+        pixels,
+        confidence,
+        len(scores),
+        cases.modality,
+        dict(cases.run),
+        coverage=_curve(tested, cases.samples, 1.0),
+        calibrated=_curve(tested, cases.samples, widening),
+        tested=len(tested),
+        kept=sum(score(*patient, pixels) <= factor for patient in tested),
     )
 
 
-def _coverage(mean: np.ndarray, std: np.ndarray, truth: np.ndarray, samples: int) -> list[float]:
-    r"""The share of pixels whose truth lies within mean +- t s sqrt(1 + 1/k), at each level.
+def _curve(patients: Sequence[Parts], samples: int, widening: float) -> Points:
+    """How often the truth lies within mean +- widening x width x deviation, at each level.
+
+    The shares of pixels are averaged over patients.
+    """
+    points = []
+    for level in LEVELS:
+        width = widening * _width(level, samples)
+        inside = [(np.abs(truth - mean) <= width * std).mean() for mean, std, truth in patients]
+        points.append((level, round(float(np.mean(inside)), 6)))
+    return tuple(points)
+
+
+def _width(level: float, samples: int) -> float:
+    r"""Half the width of an interval in deviations: :math:`t \sqrt{1 + 1/k}`.
 
     With Student's t of k - 1 degrees: what k Gaussian samples say of one more draw, exactly.
     """
-    error = np.abs(truth - mean)
-    wide = [
-        float(stats.t.ppf((1 + p) / 2, samples - 1)) * math.sqrt(1 + 1 / samples) for p in LEVELS
-    ]
-    return [float((error <= width * std).mean()) for width in wide]
+    return float(stats.t.ppf((1 + level) / 2, samples - 1)) * math.sqrt(1 + 1 / samples)
 
 
-def _whole(files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _whole(files: Sequence[Path]) -> Parts:
     """Mean, deviation and truth of all pixels of a patient, flat."""
     parts: dict[str, list[np.ndarray]] = {"mean": [], "std": [], "truth": []}
     for file in files:

@@ -132,16 +132,23 @@ def _mri(measurement: MRIMeasurement, settings: Settings, prior: Prior) -> Case:
     problem = measurement.problem().to(settings.device)
     coil_images = ifft2c(torch.from_numpy(measurement.data.astype(np.complex64)))
     # The prior is scaled to the data, not the data to it.
-    scale = float(np.percentile(root_sum_of_squares(coil_images).numpy(), BRIGHTEST))
+    brightest = float(np.percentile(root_sum_of_squares(coil_images).numpy(), BRIGHTEST))
     both = prior.card.channels == 2 if hasattr(prior, "card") else False
     inner = prior if both else ComplexPrior(prior)
-    scaled = AffinePrior(inner, scale=scale, offset=0.0)
+    scaled = AffinePrior(inner, scale=brightest, offset=0.0)
     scaled.check_shape(problem.operator.domain)
     assert isinstance(problem.noise, Gaussian)
-    truth = measurement.truth
+    unit = measurement.scale
+
+    def show(image: Tensor) -> Tensor:
+        return unit * image.square().sum(1, keepdim=True).sqrt()
+
+    truth = None
+    if measurement.truth is not None:
+        truth = torch.from_numpy(unit * np.abs(measurement.truth)).float()
     return Case(
         task="mri",
-        caption=f"MRI, {measurement.data.shape[1]} coils",
+        caption=f"MRI, {measurement.data.shape[1]} coils, {_acceleration(measurement)}",
         problem=problem,
         prior=scaled,
         sampler=resolve(settings.make_sampler(), problem),
@@ -149,19 +156,20 @@ def _mri(measurement: MRIMeasurement, settings: Settings, prior: Prior) -> Case:
         baselines={
             "zero_filled": problem.operator.adjoint(problem.y),
             "sense": sense_cg(
-                problem.operator, problem.y, problem.noise.sigma, SENSE_WEIGHT / scale**2
+                problem.operator, problem.y, problem.noise.sigma, SENSE_WEIGHT / brightest**2
             ),
         },
-        show=_magnitude,
-        show_std=_magnitude,
+        show=show,
+        show_std=show,
         unit="signal",
-        limits=(0.0, scale),
-        data_range=scale,
-        truth=None if truth is None else torch.from_numpy(np.abs(truth)).float(),
-        notes={"prior_scale": scale, "unit_of_signal": measurement.scale},
+        limits=(0.0, unit * brightest),
+        data_range=unit * brightest if truth is None else float(truth.max()),
+        truth=truth,
+        notes={"prior_scale": brightest, "unit_of_signal": unit},
     )
 
 
-def _magnitude(image: Tensor) -> Tensor:
-    """(n, 2, h, w) -> (n, 1, h, w)."""
-    return image.square().sum(1, keepdim=True).sqrt()
+def _acceleration(measurement: MRIMeasurement) -> str:
+    """How much less was measured than a full scan."""
+    share = float(measurement.mask.mean())
+    return "fully sampled" if share == 1 else f"{1 / share:.2g}-fold undersampled"

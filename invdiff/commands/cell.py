@@ -18,18 +18,20 @@ from invdiff.commands.ledger import Ledger
 from invdiff.commands.privacy import reason
 from invdiff.commands.settings import Settings
 from invdiff.commands.sources import Item, Measurement, content_digest
+from invdiff.commands.splits import SPLIT, find_split, save_split
 from invdiff.commands.watched import Watched
 from invdiff.demos.case import Case
 from invdiff.files import save_arrays
 from invdiff.posterior import Posterior
 from invdiff.priors.memory import out_of_memory
 from invdiff.provenance import versions
+from invdiff.report.display import shown_deviation
 from invdiff.sample import sample
 from invdiff.samplers.base import Sampler
 
 __all__ = ["Cells", "identity_of"]
 
-FORMAT = 1
+FORMAT = 2
 EVERY = {"cpu": 1}  # steps between checkpoints
 EVERY_ELSEWHERE = 10  # where a step is short
 
@@ -65,15 +67,20 @@ class Cells:
         try:
             case = make_case(measurement, self.settings, self.priors)
             posterior, rows = self._sample(case, key, content_digest(measurement)[:16])
+            shown = pictures(case, posterior)
+            split = find_split(case, posterior) if self.settings.split else None
         except OSError:  # a checkpoint that cannot be written is no fault of the item
             raise
         except Exception as error:
             return self.fail(key, item, error)
         posterior.save(self.ledger.path(key, ".posterior"))
         images = self.ledger.path(key, ".images.npz")
-        save_arrays(images, pictures(case, posterior), {"unit": case.unit, "task": case.task})
+        save_arrays(images, shown, {"unit": case.unit, "task": case.task})
+        if split is not None:
+            save_split(self.ledger.path(key, SPLIT), split)
         record = facts(case, posterior) | {
             "status": "done",
+            "prior": self.priors.get(item.modality).name,
             "files": [images.name, f"{key}.posterior.npz"],
             "rows": rows,
             "seconds": round(time.perf_counter() - started, 3),
@@ -131,12 +138,15 @@ def identity_of(settings: Settings, priors: LoadedPriors, modality: str) -> dict
 
 
 def pictures(case: Case, posterior: Posterior) -> dict[str, np.ndarray]:
-    """What is displayed, (channels, rows, columns) each, float32, in the case's unit."""
+    """What is displayed, (channels, rows, columns) each, float32, in the case's unit.
+
+    The deviation is that of what is displayed: of magnitudes in MRI.
+    """
     images = {name: image[0] for name, image in case.baselines.items()}
     images |= {"mean": posterior.mean[0], "sample": posterior.x[0, 0]}
     shown = {name: case.picture(image).numpy() for name, image in images.items()}
     if posterior.kind != "point" and posterior.x.shape[1] > 1:
-        shown["std"] = case.show_std(posterior.std)[0].double().cpu().numpy()
+        shown["std"] = shown_deviation(case.show, posterior)[0]
     if case.truth is not None:
         shown["truth"] = case.truth.double().cpu().numpy()
     return {name: np.asarray(image, np.float32) for name, image in shown.items()}
@@ -158,7 +168,6 @@ def facts(case: Case, posterior: Posterior) -> dict[str, Any]:
         "ess": round(float(posterior.ess[0]), 3),
         "evaluations": posterior.counts,
         "sampler": repr(case.sampler),
-        "prior": case.prior.name,
         "prior_sha256": case.prior.sha256,
         "notes": dict(case.notes),
         "peak_memory_gb": posterior.provenance["peak_memory_gb"],

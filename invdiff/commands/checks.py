@@ -26,7 +26,7 @@ __all__ = ["check_source"]
 ADJOINT = {torch.float32: 1e-5, torch.float64: 1e-11}  # of the product of the norms
 ITERATIONS = 30  # of the power method
 LOW, HIGH = 0.4, 2.5  # of the noise in the data over the noise that is stated
-TRIAL = 2  # steps
+TRIAL, TOGETHER = 2, 4  # steps, and samples at most
 
 Row = dict[str, Any]
 
@@ -131,16 +131,17 @@ def _noise(measurement: Measurement) -> Row:
 
 
 def _estimate(case: Case, settings: Settings, items: int) -> dict[str, Any]:
-    """Memory at the peak, and the time of a run, from a short trial with one sample."""
+    """Memory at the peak, and the time of the sampling, from a short trial with few samples."""
     levels = karras(TRIAL, case.prior.sigma_min, case.prior.sigma_max)
     arguments = (case.problem, case.prior, case.sampler, levels)
     sample(*arguments, progress=False, throw=False)  # which builds what is built once
+    together = min(TOGETHER, settings.samples, settings.rows or settings.samples)
     started = time.perf_counter()
-    tried = sample(*arguments, progress=False, throw=False)
-    each = (time.perf_counter() - started) / TRIAL
+    tried = sample(*arguments, samples=together, progress=False, throw=False)
+    each = (time.perf_counter() - started) / TRIAL / together
     seconds = each * settings.steps * settings.samples * items
     derivative = tried.counts.get("vjp", 0) > 0
-    x = tried.x[0]
+    x = tried.x[0, :1]
     print_size = footprint(case.prior, x, case.ladder[0].to(x.device), derivative)
     rows = min(settings.rows or settings.samples, settings.samples)
     needed = print_size.fixed + print_size.row * rows + 8.0 * x.nbytes * settings.samples

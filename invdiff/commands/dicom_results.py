@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from invdiff.commands.batch import Outcome
+from invdiff.commands.intervals import Factor
 from invdiff.commands.settings import Settings
 from invdiff.datasets.dicom_derivation import Derivation, SeriesLabel
 from invdiff.datasets.dicom_folder import new_folder
@@ -61,6 +62,7 @@ def write_dicom(
     deviation: np.ndarray | None,
     outcomes: Sequence[Outcome],
     settings: Settings,
+    factor: Factor | None,
 ) -> dict[str, Any]:
     """Writes ``mean/`` and ``deviation/`` to a folder, whole, in place of an older one.
 
@@ -70,13 +72,16 @@ def write_dicom(
         mean, deviation: (slices, rows, columns) in the unit of the display.
         outcomes: Of the slices.
         settings: Of the run.
+        factor: A calibration, which the deviation's headers tell of; its values stay.
 
     Raises:
         ValueError: If the source's header cannot be written again.
         OSError: If the disk is full, or the folder cannot be written.
     """
     record = outcomes[0]
-    identity = hashlib.sha256("".join(each["cell"] for each in outcomes).encode()).hexdigest()
+    trust = _trust(factor)
+    whole = "".join(each["cell"] for each in outcomes) + "".join(trust)
+    identity = hashlib.sha256(whole.encode()).hexdigest()
     prior, digest = record["prior"], record["prior_sha256"]
     sampler = f"{record['sampler'].partition('(')[0]}, {settings.steps} steps"
 
@@ -84,23 +89,15 @@ def write_dicom(
         method = f"{what} of {record['samples']} posterior samples from raw data"
         return Derivation(method, prior, digest, sampler, settings.seed)
 
-    def label(of: SeriesLabel) -> SeriesLabel:
-        return replace(of, identity=f"{identity}/{of.number}")
-
     if folder.exists():  # of this very run: the folder is claimed
         shutil.rmtree(folder)
     with new_folder(folder) as temporary:
-        written = write_derived_series(
-            temporary / "mean", mean, volume, derivation("Mean"), label(MEAN)
-        )
+        label = replace(MEAN, identity=f"{identity}/{MEAN.number}")
+        written = write_derived_series(temporary / "mean", mean, volume, derivation("Mean"), label)
         about: dict[str, Any] = {"images": written.images, "clipped": written.clipped}
         if deviation is not None:
-            what = derivation("Standard deviation")
-            other = write_uncertainty_series(
-                temporary / "deviation", deviation, volume, what, label(DEVIATION)
-            )
-            about["deviation_clipped"] = other.clipped
-            about["parametric_map"] = _map(temporary, deviation, volume, what, identity)
+            what = derivation(f"Standard deviation ({trust[1]})")
+            about |= _write_deviation(temporary, deviation, volume, what, trust[0], identity)
     return about | {"agreement": agreement(mean, volume.pixels)}
 
 
@@ -112,14 +109,34 @@ def agreement(mean: np.ndarray, source: np.ndarray) -> float:
     return round(float(a @ b) / size, 4) if size > 0 else 0.0
 
 
-def _map(
-    folder: Path, deviation: np.ndarray, volume: DicomVolume, what: Derivation, identity: str
-) -> bool:
-    """The floating-point map too, where highdicom is installed."""
-    if importlib.util.find_spec("highdicom") is None:
-        return False
-    from invdiff.datasets.dicom_parametric_map import DEVIATION_MAP, write_parametric_map
+def _trust(factor: Factor | None) -> tuple[str, str]:
+    """What a deviation is worth: for a viewer's list, and in full."""
+    if factor is None:
+        return "NOT calibrated", "NOT calibrated: intervals from it may be too narrow"
+    return f"{factor.pixels:.0%} in +-{factor.factor:.2f} SD", factor.guarantee.rstrip(".")
 
-    label = replace(DEVIATION_MAP, identity=f"{identity}/map")
-    write_parametric_map(folder / "deviation-map.dcm", deviation, volume, what, label)
-    return True
+
+def _write_deviation(
+    folder: Path,
+    deviation: np.ndarray,
+    volume: DicomVolume,
+    what: Derivation,
+    trust: str,
+    identity: str,
+) -> dict[str, Any]:
+    """As a series; where highdicom is installed, as a floating-point map too."""
+
+    def label(of: SeriesLabel) -> SeriesLabel:
+        text = of.description.replace(",", f", {trust},", 1)
+        return SeriesLabel(text, of.number, identity=f"{identity}/{of.number}")
+
+    series = folder / "deviation"
+    written = write_uncertainty_series(series, deviation, volume, what, label(DEVIATION))
+    about = {"deviation_clipped": written.clipped, "parametric_map": False}
+    if importlib.util.find_spec("highdicom") is not None:
+        from invdiff.datasets.dicom_parametric_map import DEVIATION_MAP, write_parametric_map
+
+        path = folder / "deviation-map.dcm"
+        write_parametric_map(path, deviation, volume, what, label(DEVIATION_MAP))
+        about["parametric_map"] = True
+    return about

@@ -27,9 +27,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Factor", "conformal_factor", "read_factor", "score"]
+__all__ = ["Factor", "Points", "comparable", "conformal_factor", "read_factor", "score"]
 
-FORMAT, VERSION = "invdiff calibration", 1
+Points = tuple[tuple[float, float], ...]
+FORMAT, VERSION = "invdiff calibration", 2
+CURVES = ("coverage", "calibrated")
 LIMIT = 2**22  # bytes of a file
 
 
@@ -45,8 +47,11 @@ class Factor:
         modality: "ct" or "mri".
         run: What the runs of the calibration set depended on besides the seed: another prior or
             sampler needs another calibration.
-        coverage: Pairs of nominal and observed coverage, on patients that were not used for the
-            factor.
+        coverage: Pairs of nominal and observed coverage before the factor, on patients that were
+            not used for it.
+        calibrated: The same after it: intervals are widened by what the factor changes.
+        tested: How many these patients are.
+        kept: For how many of them at least the share ``pixels`` was covered, after the factor.
 
     Raises ValueError if the factor is not positive and finite.
     """
@@ -57,7 +62,10 @@ class Factor:
     patients: int
     modality: str
     run: Mapping[str, Any] = field(default_factory=dict)
-    coverage: tuple[tuple[float, float], ...] = ()
+    coverage: Points = ()
+    calibrated: Points = ()
+    tested: int = 0
+    kept: int = 0
 
     def __post_init__(self) -> None:
         if not (0 < self.factor < math.inf and 0 < self.pixels < 1 and 0 < self.confidence < 1):
@@ -95,7 +103,8 @@ class Factor:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        values = dataclasses.asdict(self) | {"coverage": [list(pair) for pair in self.coverage]}
+        values = dataclasses.asdict(self)
+        values |= {name: [list(pair) for pair in getattr(self, name)] for name in CURVES}
         about = {"format": FORMAT, "format_version": VERSION, "guarantee": self.guarantee}
         return about | values
 
@@ -153,7 +162,8 @@ def read_factor(path: Path) -> Factor:
         names = {each.name for each in dataclasses.fields(Factor)}
         if known and found["coverage"]:
             found = {key: value for key, value in found.items() if key in names}
-            found["coverage"] = tuple((float(a), float(b)) for a, b in found["coverage"])
+            for name in CURVES:
+                found[name] = tuple((float(a), float(b)) for a, b in found[name])
             return Factor(**found)
     except (ValueError, KeyError, TypeError, AttributeError):
         pass

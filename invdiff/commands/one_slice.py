@@ -7,10 +7,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 import typer
 
 from invdiff.choice import resolve
+from invdiff.commands.raw_kspace import measurement_of_raw
 from invdiff.commands.settings import Settings
+from invdiff.datasets.fastmri import FastMRIFile, is_hdf5
+from invdiff.datasets.kspace import KSpace
 from invdiff.demos.case import Case
 from invdiff.demos.run import run_case, table
 
@@ -66,8 +70,19 @@ def _read(modality: str, file: Path, settings: Settings) -> Case:
         return ct_case(Sinogram.load(file), settings.steps, "CT reconstruction")
     from invdiff.demos.mri import mri_case, read_kspace
 
-    kspace, notes = read_kspace(file, index)
-    return mri_case(kspace, settings.steps, "MRI reconstruction", notes=notes)
+    if not is_hdf5(file):
+        kspace, notes = read_kspace(file, index)
+        return mri_case(kspace, settings.steps, "MRI reconstruction", notes=notes)
+    raw = FastMRIFile.open(file)
+    chosen = raw.middle if index is None else index
+    measurement = measurement_of_raw(raw, chosen)
+    return mri_case(
+        KSpace(measurement.data[0], 1.0, measurement.mask[0]),
+        settings.steps,
+        "MRI reconstruction",
+        None if measurement.truth is None else torch.from_numpy(measurement.truth),
+        {"slice": chosen, "slices": raw.shape[0], "unit_of_signal": measurement.scale},
+    )
 
 
 def _number(text: str) -> int:

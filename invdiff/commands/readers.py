@@ -1,4 +1,4 @@
-"""The formats of measurement files, told by what is in a file and not by its name."""
+"""The formats of measurement files, told by what is in a file: only BART's have no mark inside."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from invdiff.commands.bart_kspace import bart_slices
+from invdiff.commands.raw_kspace import COILS, measurement_of_raw
 from invdiff.commands.sources import Measurement
 from invdiff.datasets.ct_measurement import CTMeasurement
 from invdiff.datasets.fastmri import FastMRIFile, is_hdf5
 from invdiff.datasets.hdf5 import HDF5File
 from invdiff.datasets.kspace import KSpace
-from invdiff.datasets.kspace_preparation import prepare
 from invdiff.datasets.measurement_file import inspect_measurement, read_measurement
 from invdiff.datasets.mrd import read_mrd
 from invdiff.datasets.mrd_measurement import measurement_of_mrd
@@ -23,8 +24,8 @@ from invdiff.datasets.sinogram import KEYS, Sinogram
 
 __all__ = ["Opened", "open_file"]
 
-COILS = 12  # virtual ones, at most
 ITEM = "item"
+BART = (".cfl", ".hdr")  # which have no mark inside
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Opened:
 
 def open_file(path: Path) -> Opened:
     """Looks at one file. Raises OSError, ImportError, or ValueError if it is no measurement."""
+    if path.suffix in BART:
+        return Opened("mri", "k-space in BART's cfl", tuple(bart_slices(path)))
     if not is_hdf5(path):
         return _open_npz(path)
     with HDF5File(path) as file:
@@ -70,8 +73,8 @@ def _open_npz(path: Path) -> Opened:
                 raise ValueError(f"It lacks the arrays {missing}. docs/formats.md has all.")
             return Opened(modality, f"{main} in npz", (partial(read, path),))
     raise ValueError(
-        "It is neither an HDF5 file nor an npz file with the array 'sinogram' or 'kspace', or it "
-        "is damaged. docs/formats.md has the formats."
+        "It is neither an HDF5 file, nor a .cfl file, nor an npz file with the array 'sinogram' "
+        "or 'kspace', or it is damaged. docs/formats.md has the formats."
     )
 
 
@@ -89,8 +92,7 @@ def _measurement(path: Path, number: int) -> Measurement:
 
 
 def _raw(raw: FastMRIFile, number: int) -> Measurement:
-    made = prepare(raw.read(number), raw.mask, raw.header.readout, COILS)
-    measurement = MRIMeasurement.from_kspace(made.kspace, ITEM)
+    measurement = measurement_of_raw(raw, number)
     return replace(measurement, provenance={"simulated": _simulated(raw.path)})
 
 

@@ -41,6 +41,9 @@ def recon(
         str | None, typer.Option("--slice", help="Which items, from 0 on: 3, or 0-9,20 [all].")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or cuda:1 [cpu].")] = None,
+    devices: Annotated[
+        str | None, typer.Option(help="Several, as cuda:0,cuda:1: a process for each.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings in YAML.")] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="From invdiff calibrate: adds intervals.")
@@ -57,6 +60,7 @@ def recon(
     """
     from invdiff.commands.one_slice import recon_one_slice
     from invdiff.commands.settings import read_settings
+    from invdiff.commands.workers import parse_devices
 
     options = {
         "sampler": sampler,
@@ -72,22 +76,34 @@ def recon(
     pairs = [word for word in words if "=" in word]
     if words[0] in MODALITIES and len(paths) == 2:
         settings = read_settings(config, pairs, options)
-        if calibration is not None:
-            raise ValueError("--calibration belongs to 'recon PATH': leave out the modality.")
+        if calibration is not None or devices is not None:
+            raise ValueError(
+                "--calibration and --devices belong to 'recon PATH': leave out the modality."
+            )
         recon_one_slice(paths[0], Path(paths[1]), settings, out, checkpoint, as_json)
         return
     if len(paths) != 1 or words[0] != paths[0]:
         raise typer.BadParameter("Give one path, and then settings such as sampler=DDS.")
+    if device is not None and devices is not None:
+        raise typer.BadParameter("Give --device or --devices, not both.")
     if checkpoint is not None:
         raise typer.BadParameter("--checkpoint is not needed: the output folder is continued.")
     path = Path(paths[0])
     with guarded(path, out, config, calibration):
+        several = () if devices is None else parse_devices(devices)
+        if several:
+            options["device"] = several[0]
         settings = read_settings(config, pairs, options)
-        _recon(path, settings, out or Path("invdiff-recon"), calibration, as_json)
+        _recon(path, settings, out or Path("invdiff-recon"), calibration, several, as_json)
 
 
 def _recon(
-    path: Path, settings: Any, folder: Path, calibration: Path | None, as_json: bool
+    path: Path,
+    settings: Any,
+    folder: Path,
+    calibration: Path | None,
+    devices: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     from invdiff.commands.reconstruction import Reconstruction
     from invdiff.commands.stopping import Stopped, stoppable
@@ -95,7 +111,7 @@ def _recon(
     started = time.perf_counter()
     try:
         with stoppable():
-            run = Reconstruction.prepare(path, settings, folder, calibration)
+            run = Reconstruction.prepare(path, settings, folder, calibration, devices)
             sys.stderr.write(run.found() + "\n")
             finished, figures = run.run(quiet=as_json)
     except Stopped as stopped:
@@ -119,5 +135,7 @@ def _summary(figures: dict[str, Any], seconds: float, names: Sequence[str]) -> s
     dicom = figures.get("dicom", {"written": True})
     if not dicom["written"]:
         lines.append(f"no DICOM: {dicom['reason']}")
+    if figures["done"] and not figures["calibrated"]:
+        lines.append("standard deviations are not calibrated: see invdiff calibrate")
     lines.append(f"written: {', '.join(names)}")
     return "\n".join(lines)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from invdiff.commands.batch import run_items
+from invdiff.commands.batch import Outcome, run_items
 from invdiff.commands.cases import LoadedPriors
 from invdiff.commands.cell import Cells, identity_of
 from invdiff.commands.dicom_results import source_volume
@@ -18,6 +18,7 @@ from invdiff.commands.results import write_results
 from invdiff.commands.run_folder import claim
 from invdiff.commands.settings import Settings
 from invdiff.commands.sources import Item, Source, find_source
+from invdiff.commands.workers import run_workers
 from invdiff.datasets.ct_measurement import CTMeasurement
 from invdiff.datasets.dicom_volume import DicomVolume
 
@@ -26,7 +27,19 @@ __all__ = ["Reconstruction"]
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """A run that may begin: everything that can be refused has been looked at."""
+    """A run that may begin: everything that can be refused has been looked at.
+
+    Arguments:
+        source: What was measured.
+        items: The chosen ones.
+        settings, priors: Of all of them.
+        folder: Of the results.
+        ledger: Of the cells.
+        volume: The DICOM series of the chosen items, if there is one to go with.
+        factor: A calibration to apply.
+        path: Of the measurements.
+        devices: If more than one, a process works on each.
+    """
 
     source: Source
     items: tuple[Item, ...]
@@ -36,10 +49,17 @@ class Reconstruction:
     ledger: Ledger
     volume: DicomVolume | None
     factor: Factor | None
+    path: Path = field(repr=False)
+    devices: tuple[str, ...]
 
     @classmethod
     def prepare(
-        cls, path: Path, settings: Settings, folder: Path, calibration: Path | None
+        cls,
+        path: Path,
+        settings: Settings,
+        folder: Path,
+        calibration: Path | None,
+        devices: tuple[str, ...] = (),
     ) -> Self:
         """Looks at the path, loads the priors, and claims the folder.
 
@@ -61,7 +81,7 @@ class Reconstruction:
             count = len(source.items)
             volume = source_volume(source.series, chosen, count, source.modality, shape)
         ledger = claim(folder, settings, identities)
-        return cls(source, items, settings, priors, folder, ledger, volume, factor)
+        return cls(source, items, settings, priors, folder, ledger, volume, factor, path, devices)
 
     def found(self) -> str:
         """What was detected, in one line."""
@@ -77,8 +97,7 @@ class Reconstruction:
         Raises OSError if results cannot be written.
         """
         with Progress(len(self.items), self.settings.steps, quiet) as progress:
-            cells = Cells(self.settings, self.priors, self.ledger, progress.step)
-            outcomes = run_items(self.items, cells, progress)
+            outcomes = self._outcomes(progress)
         figures = write_results(
             Finished(
                 self.folder,
@@ -87,12 +106,25 @@ class Reconstruction:
                 self.priors,
                 self.source,
                 self.items,
-                tuple(outcomes),
+                outcomes,
                 self.volume,
                 self.factor,
             )
         )
         return sorted(each.name for each in self.folder.iterdir()), figures
+
+    def _outcomes(self, progress: Progress) -> tuple[Outcome, ...]:
+        """Of all items, by this process or by one for each of several devices."""
+        found: dict[int, Outcome] = {}
+        if len(self.devices) > 1 and len(self.items) > 1:
+            several = self.devices[: len(self.items)]
+            cells = self.ledger.folder
+            found = run_workers(self.path, self.items, self.settings, cells, several, progress)
+        left = [item for item in self.items if item.number not in found]
+        own = Cells(self.settings, self.priors, self.ledger, progress.step)
+        done = run_items(left, own, progress)
+        found |= {item.number: outcome for item, outcome in zip(left, done, strict=True)}
+        return tuple(found[item.number] for item in self.items)
 
     def _known(self) -> list[Item]:
         return [item for item in self.items if item.modality != "unknown"]

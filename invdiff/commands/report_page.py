@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from invdiff.commands.batch import Outcome
 from invdiff.commands.cases import make_case
 from invdiff.commands.finished import Finished
 from invdiff.commands.sources import Item
+from invdiff.commands.splits import SPLIT, find_split, load_split, save_split
 from invdiff.demos.case import Case
-from invdiff.files import load_arrays, save_arrays
 from invdiff.posterior import Posterior
 from invdiff.report import (
     Calibration,
@@ -23,7 +21,6 @@ from invdiff.report import (
     clipped_notice,
     from_posterior,
     joined,
-    range_null_split,
     write_report,
 )
 
@@ -31,7 +28,6 @@ __all__ = ["write_page"]
 
 TITLES = {"fbp": "Filtered backprojection", "sense": "SENSE", "zero_filled": "Zero-filled"}
 PRESETS = {"ct": {"soft tissue": (-160.0, 240.0), "bone": (-500.0, 1500.0)}}
-PROBES = 16  # random vectors that tell the share of the data in each pixel
 
 
 def write_page(run: Finished, figures: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +63,7 @@ def _report(run: Finished, item: Item, outcome: Outcome, figures: dict[str, Any]
         simulated=measurement.provenance.get("simulated") is True,
         baselines={TITLES[name]: image.cpu() for name, image in case.baselines.items()},
         truth=None if case.truth is None else case.truth[None],
-        split=_split(run, outcome, case, posterior) if run.settings.split else None,
+        split=_split(run, outcome, case, posterior),
         calibration=_calibration(run),
         notices=clipped_notice(clipped, pixels),
     )
@@ -77,23 +73,16 @@ def _calibration(run: Finished) -> Calibration | None:
     if run.factor is None:
         return None
     factor = run.factor
-    return Calibration(factor.coverage, factor.guarantee, factor.factor, factor.patients)
+    return Calibration(
+        factor.coverage, factor.guarantee, factor.factor, factor.patients, factor.calibrated
+    )
 
 
-def _split(run: Finished, outcome: Outcome, case: Case, posterior: Posterior) -> Split:
-    """What the data say and what the prior, kept beside the cell's other results."""
-    path = run.ledger.path(outcome["cell"], ".split.npz")
+def _split(run: Finished, outcome: Outcome, case: Case, posterior: Posterior) -> Split | None:
+    """That of the cell; made here if the cell was done by a run without splits."""
+    if not run.settings.split:
+        return None
+    path = run.ledger.path(outcome["cell"], SPLIT)
     if not path.is_file():
-        variance = float(case.prior.error_variance(case.ladder[0]))
-        mean = posterior.mean.to(case.problem.y.device)
-        found = range_null_split(case.problem, mean, variance, probes=PROBES)
-        _save_split(path, found)
-    arrays, about = load_arrays(path, "split")
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return Split(**tensors, probes=int(about["probes"]))
-
-
-def _save_split(path: Path, split: Split) -> None:
-    names = ("data", "prior", "share", "fraction", "residual")
-    arrays = {name: getattr(split, name).cpu().numpy() for name in names}
-    save_arrays(path, arrays, {"probes": split.probes})
+        save_split(path, find_split(case, posterior))
+    return load_split(path)

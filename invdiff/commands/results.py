@@ -94,7 +94,11 @@ def _arrays(run: Finished, done: list[tuple[Item, Outcome]]) -> dict[str, Any]:
     if len(kinds) > 1:
         return {"written": False, "reason": "the items have several shapes or units"}
     ((shape, unit, samples),) = kinds
-    about = {"settings": run.settings.to_dict(), "cells": [o["cell"] for _, o in done]}
+    about = {
+        "settings": run.settings.to_dict(),
+        "cells": [o["cell"] for _, o in done],
+        "calibrated": run.factor is not None,
+    }
     kept = samples if run.settings.keep_samples else 0
     labels = [item.label for item, _ in done]
     with new_result(run.folder / "posterior.h5", labels, shape, kept, unit, about) as writer:
@@ -118,9 +122,8 @@ def _dicom(run: Finished, done: list[tuple[Item, Outcome]]) -> dict[str, Any]:
     mean = np.concatenate([each["mean"] for each in shown])
     std = np.concatenate([each["std"] for each in shown]) if "std" in shown[0] else None
     folder = run.folder / "dicom"
-    about = write_dicom(
-        folder, run.volume, mean, std, [outcome for _, outcome in done], run.settings
-    )
+    outcomes = [outcome for _, outcome in done]
+    about = write_dicom(folder, run.volume, mean, std, outcomes, run.settings, run.factor)
     return {"written": True} | about
 
 

@@ -7,21 +7,19 @@ Later ones win, and the command's own options win over all. Keys may lead into a
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import invdiff.samplers
+from invdiff.commands.sampler_names import sampler_of, unknown
 from invdiff.samplers.base import Sampler
 
-__all__ = ["Settings", "nearest", "read_settings", "sampler_names"]
+__all__ = ["Settings", "read_settings"]
 
 LIMIT = 2**20  # bytes of a settings file
-PLAIN = (bool, int, float, str)
 
 
 @dataclass(frozen=True)
@@ -78,17 +76,7 @@ class Settings:
         """The sampler, or "auto". Raises ValueError for an unknown name or parameter."""
         parameters = dict(self.sampler)
         name = parameters.pop("name", None)
-        if name == "auto" and not parameters:
-            return "auto"
-        kind = _sampler(name)
-        known = _plain_fields(kind)
-        for key, value in parameters.items():
-            if key not in known:
-                raise ValueError(unknown(f"sampler.{key}", [f"sampler.{k}" for k in known]))
-            if not isinstance(value, PLAIN) and value is not None:
-                raise ValueError(f"sampler.{key} is {value!r}, expected a plain value.")
-        sampler: Sampler = kind(**parameters)
-        return sampler
+        return "auto" if name == "auto" and not parameters else sampler_of(name, parameters)
 
     def chosen(self, count: int) -> list[int]:
         """The numbers of the items that ``items`` asks for, of ``count``, in order.
@@ -140,24 +128,6 @@ def read_settings(file: Path | None, words: Sequence[str], options: Mapping[str,
     return Settings(**merged)
 
 
-def sampler_names() -> list[str]:
-    """The names that ``sampler`` takes, without "auto"."""
-    return sorted(name for name in invdiff.samplers.__all__ if name != "Sampler")
-
-
-def unknown(key: str, known: Iterable[str]) -> str:
-    """What to say about a key that is not known."""
-    known = sorted(known)
-    return f"There is no {key!r}. {nearest(key, known)}Known: {', '.join(known)}."
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ "Did you mean ...? " if one of the known words is near, else nothing."""
-    by_fold = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), by_fold, 1, 0.5)
-    return f"Did you mean {by_fold[close[0]]!r}? " if close else ""
-
-
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
     for key, value in new.items():
         if key not in into:
@@ -203,20 +173,3 @@ def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
     for key in reversed(keys):
         value = {key: value}
     return dict(value)
-
-
-def _sampler(name: object) -> Any:
-    known = sampler_names()
-    by_fold = {each.casefold(): each for each in known}
-    if not isinstance(name, str) or name.casefold() not in by_fold:
-        raise ValueError(unknown(str(name), [*known, "auto"]).replace("no", "no sampler", 1))
-    return getattr(invdiff.samplers, by_fold[name.casefold()])
-
-
-def _plain_fields(kind: Any) -> list[str]:
-    made = kind()
-    return [
-        each.name
-        for each in dataclasses.fields(kind)
-        if isinstance(getattr(made, each.name), (*PLAIN, type(None)))
-    ]

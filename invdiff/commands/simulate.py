@@ -37,10 +37,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print what was written as JS
 @simulate.command("ct")
 def simulate_ct_command(
     out: Out,
-    body: Annotated[Body, typer.Option(help="Which phantom.")] = Body.head,
+    body: Annotated[Body, typer.Option(help="Which phantom.")] = Body.torso,
     slices: Slices = 4,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Rows and columns.")] = 128,
-    views: Annotated[int, typer.Option(min=1, help="Directions over half a turn.")] = 60,
+    views: Annotated[int, typer.Option(min=1, help="Directions over half a turn.")] = 30,
     photons: Annotated[float, typer.Option(min=1.0, help="Per ray, before the body.")] = 1e5,
     seed: Seed = 0,
     truth: Truth = True,
@@ -60,11 +60,14 @@ def simulate_mri_command(
     slices: Slices = 4,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Rows and columns.")] = 128,
     coils: Annotated[int, typer.Option(min=1, max=128, help="Receiver coils.")] = 8,
-    acceleration: Annotated[float, typer.Option(min=1.0, help="Columns left out.")] = 4.0,
+    acceleration: Annotated[
+        float, typer.Option(min=1.0, help="Of all columns over those measured.")
+    ] = 3.0,
     noise: Annotated[
         float, typer.Option(min=1e-6, help="Of the brightest pixel, each real component.")
     ] = 0.005,
     seed: Seed = 0,
+    truth: Truth = True,
     as_json: Json = False,
 ) -> None:
     """A raw multi-coil HDF5 file in fastMRI's layout, and a DICOM MR series of the phantom."""
@@ -72,7 +75,7 @@ def simulate_mri_command(
 
     with guarded(out):
         scan = MRIScan(slices, size, coils, acceleration, noise, seed)
-        _tell(out, write_mri(out, scan), as_json)
+        _tell(out, write_mri(out, scan, truth), as_json)
 
 
 def _tell(out: Path, about: dict[str, object], as_json: bool) -> None:

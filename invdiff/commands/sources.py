@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Item", "Measurement", "Source", "content_digest", "find_source"]
 
 Measurement = CTMeasurement | MRIMeasurement
-ENDINGS = (".h5", ".hdf5", ".npz", ".mrd")
+ENDINGS = (".h5", ".hdf5", ".npz", ".mrd", ".cfl")
 UNREADABLE = "unreadable"
 NAMED = {"items", "provenance", "truth"}  # they change no result
 
@@ -84,6 +84,7 @@ def find_source(path: Path) -> Source:
         ImportError: If a library for the file is missing.
         ValueError: If it is no measurement; with the reason.
     """
+    from invdiff.commands.bart_kspace import is_beside
     from invdiff.commands.readers import open_file
 
     if path.is_file():
@@ -94,7 +95,9 @@ def find_source(path: Path) -> Source:
             names = Collection.of_folder(path, ENDINGS)
         except ValueError:
             raise ValueError(_nothing(path)) from None
-        paths = [each for _, each in names]
+        paths = [each for _, each in names if not is_beside(each)]
+        if not paths:
+            raise ValueError(_nothing(path))
         parts = [_opened(each, len(paths)) for each in paths]
         if all(part.kind == UNREADABLE for part in parts):
             parts[0].readers[0]()  # which says why

@@ -105,7 +105,7 @@ def read_kspace(path: Path, index: int | None) -> tuple[KSpace, dict[str, object
     """
     if not is_hdf5(path):
         if index is not None:
-            raise ValueError(f"{path.name} is no HDF5 file: it has one slice. Omit the slice.")
+            raise ValueError("The file is not HDF5: it has one slice. Omit the slice.")
         return KSpace.load(path), {}
     raw = FastMRIFile.open(path)
     chosen = raw.middle if index is None else index

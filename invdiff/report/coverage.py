@@ -23,6 +23,7 @@ class Calibration:
             calibration sets".
         scale: What the standard deviation was multiplied by to keep the promise.
         patients: How many patients or independent cases there were.
+        calibrated: The coverage with intervals that were widened by the calibration.
 
     Raises:
         ValueError: If probabilities are none, the scale is not positive, or nobody was there.
@@ -32,9 +33,10 @@ class Calibration:
     guarantee: str
     scale: float
     patients: int
+    calibrated: Points = ()
 
     def __post_init__(self) -> None:
-        inside = all(0 <= value <= 1 for point in self.coverage for value in point)
+        inside = all(0 <= value <= 1 for p in (*self.coverage, *self.calibrated) for value in p)
         if not (inside and self.scale > 0 and self.patients > 0):
             raise ValueError(
                 f"The calibration has coverage {self.coverage}, scale {self.scale} and "

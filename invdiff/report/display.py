@@ -12,9 +12,10 @@ from torch import Tensor
 
 from invdiff.posterior import Posterior
 from invdiff.report.content import Group, Picture, Section
+from invdiff.report.coverage import Calibration
 from invdiff.report.range_null import Split
 
-__all__ = ["Display", "pictures_of", "shown"]
+__all__ = ["Display", "pictures_of", "shown", "shown_deviation"]
 
 WIDE = 5  # pixels over which a share from random probes is averaged
 Show = Callable[[Tensor], Tensor]
@@ -27,7 +28,8 @@ class Display:
     Arguments:
         show: From images (n, *domain) to (slices, channels, rows, columns), 1 or 3 channels;
             the slices of a volume follow one another.
-        show_std: The same for standard deviations: proportional to them.
+        show_map: The same for maps that go with images, such as the share of the data; only
+            ratios of what it gives are used.
         unit: Of what is shown, such as "HU".
         window: The values shown darkest and brightest.
         data_range: The range R of the PSNR, in that unit.
@@ -35,7 +37,7 @@ class Display:
     """
 
     show: Show
-    show_std: Show
+    show_map: Show
     unit: str
     window: tuple[float, float]
     data_range: float
@@ -48,12 +50,26 @@ def shown(show: Show, image: Tensor) -> np.ndarray:
     return found
 
 
+def shown_deviation(show: Show, posterior: Posterior) -> np.ndarray:
+    """The standard deviation of what is shown of the samples, float64.
+
+    Of magnitudes it is that of the magnitude, not of the complex number. Raises what
+    ``Posterior.std`` does.
+    """
+    samples = [show(each).detach().cpu().double() for each in posterior.x.unbind(1)]
+    count = len(samples[0]) // len(posterior)  # slices of an item
+    log_w = posterior.log_w.cpu().repeat_interleave(count, 0)
+    found: np.ndarray = replace(posterior, x=torch.stack(samples, 1), log_w=log_w).std.numpy()
+    return found
+
+
 def pictures_of(
     posterior: Posterior,
     display: Display,
     stacks: Mapping[str, np.ndarray],
     truth: np.ndarray | None,
     split: Split | None,
+    calibration: Calibration | None,
 ) -> tuple[Picture, ...]:
     """Truth, the given stacks (the mean is the last), a sample, deviation, and the split."""
     mean = list(stacks.values())[-1]
@@ -61,7 +77,7 @@ def pictures_of(
     found += [_image(display, name, stack) for name, stack in stacks.items()]
     found.append(_image(display, "One sample", shown(display.show, posterior.x[:, 0])))
     if posterior.kind != "point" and posterior.x.shape[1] > 1:
-        std = _size(shown(display.show_std, posterior.std))
+        std = _size(shown_deviation(display.show, posterior))
         maps = {"Standard deviation": std}
         if truth is not None:
             maps["|Mean - truth|"] = _size(mean - truth)
@@ -71,7 +87,15 @@ def pictures_of(
             Picture(name, values.astype(np.float32), display.unit, window, *places)
             for name, values in maps.items()
         ]
+        found[-len(maps)] = replace(found[-len(maps)], note=_trust(calibration))
     return (*found, *_of_split(display, mean, split))
+
+
+def _trust(calibration: Calibration | None) -> str:
+    """What a deviation is worth, in a line."""
+    if calibration is None:
+        return "of the samples; not calibrated: intervals may be too narrow"
+    return f"of the samples; calibrated intervals are the mean ± {calibration.scale:.2f} of these"
 
 
 def _of_split(display: Display, mean: np.ndarray, split: Split | None) -> tuple[Picture, ...]:
@@ -81,9 +105,9 @@ def _of_split(display: Display, mean: np.ndarray, split: Split | None) -> tuple[
     data = shown(display.show, split.data)
     added = (mean - data).mean(1).astype(np.float32)
     top = _top(np.abs(added))
-    # Deviations are shown in the unit of the images; their ratio is a share again.
-    whole = _size(shown(display.show_std, torch.ones_like(split.share)))
-    share = (_size(shown(display.show_std, split.share)) / whole).astype(np.float32)
+    # A map is shown with whatever factor the unit of the images has; a ratio is a share again.
+    whole = _size(shown(display.show_map, torch.ones_like(split.share)))
+    share = (_size(shown(display.show_map, split.share)) / whole).astype(np.float32)
     kept = "of the mean, what measurement and noise level determine alone"
     told = "of the mean, what comes from the prior"
     parts = "1: from the data alone; 0: from the prior alone"

@@ -71,7 +71,7 @@ def from_posterior(
             f"The truth has shape {known.shape}, but images are shown as {stacks[MEAN].shape}. "
             "Expected the same."
         )
-    pictures = pictures_of(posterior, display, stacks, known, split)
+    pictures = pictures_of(posterior, display, stacks, known, split, calibration)
     inexact = problem.operator.linear and not problem.operator.adjoint_exact
     given = (*notices, adjoint_notice()) if inexact else notices
     result = {

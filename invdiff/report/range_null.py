@@ -17,6 +17,8 @@ from invdiff.singular_vectors import Dense, SingularSystem
 
 __all__ = ["Split", "range_null_split"]
 
+ROUGH = 30  # of the tolerance, for random vectors: their own scatter is larger
+TOGETHER = 2**22  # numbers of an image times its probes that are solved for at once
 Map = Callable[[Tensor], Tensor]
 
 
@@ -54,7 +56,7 @@ def range_null_split(
     probes: int = 32,
     seed: int = 0,
     tolerance: float = 1e-3,
-    iterations: int = 300,
+    iterations: int = 400,
 ) -> Split:
     r"""Splits an image along the directions that a linear operator sees, weighed by the noise.
 
@@ -96,21 +98,24 @@ def range_null_split(
         )
     system = None if problem.operator.complex_domain else small_singular_system(problem)
     if system is not None:
-        gain = _gain(system, variance)
+        gain, together = _gain(system, variance), 1
         data, residual = system.lift(gain * system.project(image)), image.new_zeros(len(image))
 
         def determined(x: Tensor) -> Tensor:
             return system.lift(gain * system.project(x))
     else:
+        together = max(1, TOGETHER // image.numel())
         data, residual = _iterated(problem, image, variance, tolerance, iterations)
 
         def determined(x: Tensor) -> Tensor:
-            return _iterated(problem, x, variance, 10 * tolerance, iterations)[0]
+            repeated = torch.arange(len(image)).repeat_interleave(len(x) // len(image))
+            own = problem.rows(repeated)
+            return _iterated(own, x, variance, ROUGH * tolerance, iterations // 3)[0]
 
     if isinstance(system, Dense):
         share, probes = _diagonal(system, gain, image), 0
     else:
-        share = _probed(determined, image.real, image.dtype, probes, seed)
+        share = _probed(determined, image.real, image.dtype, probes, seed, together)
     fraction = share.flatten(1).mean(1)
     return Split(data, image - data, share, fraction, residual.real, probes)
 
@@ -150,10 +155,14 @@ def _iterated(
     return image - solved.x, solved.residual
 
 
-def _probed(determined: Map, like: Tensor, dtype: torch.dtype, probes: int, seed: int) -> Tensor:
+def _probed(
+    determined: Map, like: Tensor, dtype: torch.dtype, probes: int, seed: int, together: int
+) -> Tensor:
     """The mean of z * G z over random signs z: the diagonal, in expectation."""
     rng, total = Rng(seed, range(len(like)), 1), torch.zeros_like(like)
-    for number in range(probes):
-        signs = rng.at(number).signs(like)
-        total += signs * determined(signs.to(dtype)).real
+    for chosen in torch.arange(probes).split(together):
+        drawn = torch.stack([rng.at(number).signs(like) for number in chosen.tolist()], 1)
+        signs = drawn.flatten(0, 1)
+        products = signs * determined(signs.to(dtype)).real
+        total += products.unflatten(0, drawn.shape[:2]).sum(1)
     return total / probes

@@ -37,7 +37,7 @@ def draw_chart(chart: Chart) -> str:
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
         f"<title>{escape(chart.title)}</title><desc>{described}</desc>"
-        f"{_frame(chart, axes)}{shapes}</svg>"
+        f"{_frame(chart, axes)}{shapes}{_legend(chart)}</svg>"
     )
 
 
@@ -150,6 +150,21 @@ def _curve(curve: Curve, axes: _Axes, number: int) -> str:
         band = f'<polygon class="band" points="{_path(outline)}"/>'
     kind = "expected" if curve.expected else f"line line{number % 3}"
     return f'{band}<polyline class="{kind}" points="{_path(places(curve.y))}"/>'
+
+
+def _legend(chart: Chart) -> str:
+    """What each line is, if there are several besides the expected one."""
+    lines = [(n, m) for n, m in enumerate(chart.marks) if isinstance(m, Curve) and not m.expected]
+    if len(lines) < 2:
+        return ""
+    parts = []
+    for place, (number, curve) in enumerate(lines):
+        y = TOP + 8 + 14 * place
+        parts.append(
+            f'<polyline class="line line{number % 3}" points="{LEFT + 8},{y} {LEFT + 26},{y}"/>'
+            f'<text class="tick" x="{LEFT + 32}" y="{y + 3.5}">{escape(curve.label)}</text>'
+        )
+    return "".join(parts)
 
 
 def _path(points: Iterator[Point] | list[Point]) -> str:

@@ -72,8 +72,9 @@ def _coverage(result: Result) -> Chart | None:
         curves.append(_points("these images", result["coverage"]))
     calibration = result["calibration"]
     if calibration is not None:
-        label = f"calibration, {calibration['patients']} cases"
-        curves.append(_points(label, calibration["coverage"]))
+        curves.append(_points("held-out patients, before", calibration["coverage"]))
+        if calibration["calibrated"]:
+            curves.append(_points("held-out patients, calibrated", calibration["calibrated"]))
     if not curves:
         return None
     ideal = Curve("ideal", (0.0, 1.0), (0.0, 1.0), expected=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 
+from invdiff.cli import main
 from invdiff.datasets.ct_measurement import CTMeasurement
 from invdiff.datasets.measurement_file import write_measurement
 from invdiff.operators.ct_geometry import Geometry
@@ -18,20 +23,29 @@ QUICK = ["--samples", "2", "--steps", "3", "split=false"]
 QUIET = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def invdiff(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=QUIET,
-    )
+class Done(NamedTuple):
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def invdiff(*arguments: str | Path) -> Done:
+    """Runs a command to its end, as the program does, in this process: it saves the start."""
+    out, err = io.StringIO(), io.StringIO()
+    words = ["invdiff", *map(str, arguments)]
+    with redirect_stdout(out), redirect_stderr(err), mock.patch.object(sys, "argv", words):
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    """Starts a command."""
+    """Starts a command as a process of its own."""
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -67,3 +81,9 @@ def write_discs(path: Path, items: int, name: str = "disc") -> Path:
     """The discs in a measurement file."""
     write_measurement(path, discs(items, name=name))
     return path
+
+
+def numbers(folder: Path) -> dict[str, bytes]:
+    """Everything but what tells the time."""
+    files = (*folder.rglob("*.images.npz"), folder / "posterior.h5", folder / "result.json")
+    return {path.name: path.read_bytes() for path in files}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from invdiff.commands.settings import Settings, read_settings, sampler_names
+from invdiff.commands.sampler_names import sampler_names
+from invdiff.commands.settings import Settings, read_settings
 from invdiff.samplers import DDS, DPS
 
 

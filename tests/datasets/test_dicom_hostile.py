@@ -1,6 +1,8 @@
 """DICOM files made to harm: a clear error, within bounded memory and time."""
 
 import copy
+import functools
+import io
 import json
 import os
 import re
@@ -18,6 +20,7 @@ import pytest
 from dicom_helpers import FILES, changed, enhanced, five, quickly, series_of_five
 from pydicom.uid import RLELossless
 
+from invdiff.datasets import dicom_worker
 from invdiff.datasets.dicom_files import list_files
 from invdiff.datasets.dicom_limits import DicomError, DicomLimits, clear_errors
 from invdiff.datasets.dicom_reader import read_series
@@ -227,6 +230,63 @@ def test_a_process_that_dies_is_an_error():
         worker.process.wait()
         with pytest.raises(DicomError, match=r"has ended|crashed"):
             worker.describe(path, 0)
+
+
+@functools.cache
+def said_of(path):
+    """What the process says of a file and of its frame."""
+    with Worker(DicomLimits()) as worker:
+        worker._ask("describe", path, 0)
+        line = worker.process.stdout.readline()
+        worker._ask("frames", path, [0])
+        about = worker.process.stdout.readline()
+        return json.loads(line), json.loads(about), worker.process.stdout.read(128 * 128 * 2)
+
+
+NONSENSE = {  # part of what is said: description, one of its planes, or frame
+    "modality": {"modality": "XX"},
+    "header": {"header": "no base64"},
+    "localizers": {"localizers": -1},
+    "planes": {"planes": 3},
+    "shape": {"plane": {"shape": [1, 128]}},
+    "no-shape": {"plane": {"shape": [128, 128, 1]}},
+    "file": {"plane": {"file": 1}},
+    "position": {"plane": {"position": [0.0, 0.0, 1e999]}},
+    "text": {"plane": {"slope": "1"}},
+    "bits": {"plane": {"bits": [16, 2**40]}},
+    "padding": {"plane": {"padding": [2**70, 0]}},
+    "extra": {"plane": {"more": 1}},
+    "dtype": {"frame": {"dtype": "|O8"}},
+    "negative": {"frame": {"shape": [-128, -128]}},
+    "bytes": {"frame": {"bytes": 2**50}},
+    "no-bytes": {"frame": {"bytes": "all"}},
+    "list": {"frame": [1]},
+}
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_a_process_that_was_taken_over_is_not_trusted(case, monkeypatch):
+    path = FILES / "CT_small.dcm"
+    description, frame, pixels = copy.deepcopy(said_of(path))
+    change = dict(NONSENSE[case])
+    description["planes"][0] |= change.pop("plane", {})
+    new = change.pop("frame", {})
+    frame = new if isinstance(new, list) else frame | new
+    lines = [json.dumps(part).encode() + b"\n" for part in (description | change, frame)]
+    told = Told(b"".join(lines) + pixels)
+    monkeypatch.setattr(dicom_worker.subprocess, "Popen", lambda *_, **__: told)
+    with pytest.raises(DicomError, match=r"crashed its decoder|another size"):
+        read_series(path)
+
+
+class Told:
+    """A process that says what it is told to."""
+
+    def __init__(self, said):
+        self.stdout, self.stdin = io.BytesIO(said), io.BytesIO()
+
+    def kill(self): ...
+    def communicate(self): ...
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps the limit")

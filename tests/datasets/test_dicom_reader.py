@@ -7,8 +7,18 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from dicom_helpers import FILES, changed, enhanced, five, quickly, series_of_five
+from dicom_helpers import (
+    FILES,
+    changed,
+    enhanced,
+    five,
+    lossless_jpeg,
+    quickly,
+    series_of_five,
+)
 from pydicom.pixels import apply_rescale
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import JPEGLossless, JPEGLosslessSV1
 
 from invdiff.datasets.dicom_limits import DicomError, DicomLimits
 from invdiff.datasets.dicom_reader import read_series
@@ -331,9 +341,44 @@ def test_perfusion_maps_are_not_hounsfield_units():
         quickly(extra("eCT_Supplemental.dcm"))
 
 
-def test_missing_decoders_are_named():
-    with pytest.raises(DicomError, match=r"JPEG Lossless.* no decoder is installed.*python-gdcm"):
+def test_missing_decoders_are_named(monkeypatch):
+    monkeypatch.setattr(get_decoder(JPEGLosslessSV1), "_available", {})
+    said = r"JPEG Lossless.* no decoder is installed.*pip install invdiff\[dicom\]"
+    with pytest.raises(DicomError, match=said):
         quickly(extra("bad_sequence.dcm"))
+
+
+@pytest.mark.parametrize("syntax", [JPEGLossless, JPEGLosslessSV1], ids=["57", "70"])
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_lossless_jpeg_is_exact(tmp_path, name, syntax):
+    """Process 14, with any and with the first prediction; in the process of its own too."""
+    path = lossless_jpeg(FILES / name, tmp_path / "a.dcm", syntax)
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
+    found, plain = quickly(path), quickly(FILES / name)
+    assert np.array_equal(found.pixels, plain.pixels)
+    assert not found.lossy
+    assert np.array_equal(read_series(path).pixels, plain.pixels)
+
+
+def test_lossless_jpeg_that_is_damaged(tmp_path, capfd):
+    """GDCM only prints that codes are missing, and fills the image up: that is refused too."""
+    path = lossless_jpeg(FILES / "CT_small.dcm", tmp_path / "a.dcm", JPEGLosslessSV1)
+    whole = path.read_bytes()
+    start = whole.index(b"\xff\xd8\xff")
+    for at, new in ((0, b"\0\0"), (20, b"\xff\xff"), (2, b"\xff\xd9"), (9000, b"\xff\xd9")):
+        path.write_bytes(whole[: start + at] + new + whole[start + at + 2 :])
+        with pytest.raises(DicomError, match=r"File 1 of 1 "):
+            read_series(path)
+        with pytest.raises(DicomError, match=r"File 1 of 1 "):
+            quickly(path)
+    assert "decoder complains" in refusal_of(path)
+    assert capfd.readouterr().err == ""
+
+
+def refusal_of(path) -> str:
+    with pytest.raises(DicomError) as caught:
+        quickly(path)
+    return str(caught.value)
 
 
 def test_empty_folders_and_lists(tmp_path):

@@ -59,11 +59,33 @@ def test_header_round_trip_and_what_follows_from_it():
         (lambda text: text.replace("<center>5</center>", ""), "center"),
         (lambda text: text.replace("<x>12</x>", "<x>many</x>"), "encodedSpace/matrixSize/x"),
         (lambda text: text.replace("<x>12</x>", "<x>0</x>"), "positive"),
+        (lambda text: text.replace("<x>12</x>", "<x>inf</x>"), "not finite"),
+        (lambda text: text.replace("<x>12</x>", "<x>nan</x>"), "not finite"),
+        (lambda text: text.replace("<x>12</x>", "<x>1e999</x>"), "not finite"),
+        (lambda text: text.replace("<x>12</x>", "<x>12.5</x>"), "not a whole"),
+        (lambda text: text.replace("<y>10.0</y>", "<y>nan</y>"), "not finite"),
+        (lambda text: text.replace("<x>24.0</x>", "<x>1e-320</x>"), "positive"),
+        (lambda text: text.replace("<center>5</center>", "<center>-inf</center>"), "not finite"),
         (lambda text: text.replace("ISMRMRD", "OTHER"), "0 encodings"),
         (lambda text: "<!DOCTYPE a>" + text, "entities"),
         (lambda text: text + " " * 2**20, "million"),
     ],
-    ids=["cut", "no-center", "no-number", "zero", "namespace", "entities", "long"],
+    ids=[
+        "cut",
+        "no-center",
+        "no-number",
+        "zero",
+        "inf",
+        "nan",
+        "overflow",
+        "half",
+        "nan-view",
+        "tiny-view",
+        "inf-center",
+        "namespace",
+        "entities",
+        "long",
+    ],
 )
 def test_wrong_headers_are_refused(change, said):
     text = write_header(header()).replace("<encoding>", f"<id>{SECRET}</id><encoding>", 1)
@@ -122,6 +144,8 @@ def test_attributes_are_neither_read_nor_shown(tmp_path):
         ({"mask": np.zeros(10)}, ValueError, "empty"),
         ({"mask": np.full(10, 0.5)}, ValueError, "zeros and ones"),
         ({"mask": np.ones(8)}, ValueError, "mask"),
+        ({"mask": np.array([b"1"] * 10)}, ValueError, "mask"),
+        ({"ismrmrd_header": np.ones(3)}, ValueError, "neither of numbers nor of texts"),
     ],
     ids=[
         "no-kspace",
@@ -133,6 +157,8 @@ def test_attributes_are_neither_read_nor_shown(tmp_path):
         "empty",
         "values",
         "shape",
+        "texts",
+        "numbers",
     ],
 )
 def test_wrong_files_are_refused(tmp_path, change, error, said):
@@ -163,6 +189,26 @@ def test_damaged_files_are_refused(tmp_path):
     write_fastmri(path, np.where(volume() == volume(), np.nan, 0).astype(np.complex64), header())
     with pytest.raises(ValueError, match="NaN"):
         FastMRIFile.open(path).read(0)
+
+
+def test_a_file_that_changes_meanwhile_is_refused(tmp_path):
+    path = tmp_path / "a.h5"
+    write_fastmri(path, volume(), header())
+    file = FastMRIFile.open(path)
+    write_fastmri(path, volume(slices=2), header())
+    with pytest.raises(ValueError, match="has changed"):
+        file.read(0)
+
+
+def test_numbers_in_the_other_byte_order(tmp_path):
+    path = tmp_path / "a.h5"
+    write_fastmri(path, volume(), header())
+    with h5py.File(path, "a") as file:
+        del file["kspace"]
+        file["kspace"] = volume().astype(">c8")
+    found = FastMRIFile.open(path).read(1)
+    assert found.dtype == np.complex64 and found.dtype.isnative
+    assert np.array_equal(found, volume()[1])
 
 
 def disc(side=48):
@@ -213,3 +259,17 @@ def test_preparation_whitens_and_keeps_the_mask():
     assert (noise - torch.eye(6)).abs().max() < 0.12
     with pytest.raises(ValueError, match="columns"):
         simulate_raw_mri(disc(), mask[:5], 0.02, 0)
+
+
+def test_a_border_without_noise_is_refused():
+    """In units of the noise the samples are absurd, or overflow in a transform: fuzzing found it.
+
+    The second is still finite after whitening, 1e38, and no longer after the transform.
+    """
+    double = volume()[0].astype(np.complex128)
+    cases = ((volume()[0], 1e20, 1e-19), (volume()[0], 1e19, 1e-19), (double, 1e150, 1e-150))
+    for kspace, large, small in cases:
+        kspace[:, 1:-1] *= large
+        kspace[:, [0, -1]] *= small
+        with pytest.raises(ValueError, match="in units of its noise"):
+            prepare(kspace, np.ones(10), 12, 2)

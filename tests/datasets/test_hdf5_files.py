@@ -1,9 +1,13 @@
 """HDF5 files that are not trusted: what is read is exact, and what is wrong harms nobody."""
 
+import io
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -214,6 +218,81 @@ def test_answers_of_the_process_are_not_trusted():
     for dtype, shape in (("|O8", [1]), ("<f8", [10**9]), ("<f8", [2])):
         with pytest.raises(ValueError):
             hdf5_process._array(Stream(), dtype, shape, 1000)
+
+
+NONSENSE = {
+    "no-object": [1],
+    "nothing": {},
+    "list": {"entries": [1]},
+    "short": {"entries": {"a": [[2], "f"]}},
+    "text": {"entries": {"a": [["2"], "f", 8]}},
+    "negative": {"entries": {"a": [[-2], "f", 8]}},
+    "huge": {"entries": {"a": [[2**63], "f", 8]}},
+    "no-kind": {"entries": {"a": [[2], None, 8]}},
+}
+
+
+class Told:
+    """A process that says what it is told to."""
+
+    def __init__(self, said):
+        self.stdout, self.stdin = io.BytesIO(said), io.BytesIO()
+
+    def kill(self): ...
+    def communicate(self): ...
+
+
+def told(monkeypatch, *lines):
+    said = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    monkeypatch.setattr(hdf5_process, "_started", lambda limit: Told(said))
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_a_process_that_was_taken_over_says_nonsense(path, monkeypatch, case):
+    path.write_bytes(b"any")
+    told(monkeypatch, NONSENSE[case])
+    with pytest.raises(ValueError, match="library failed"):
+        HDF5File(path)
+
+
+def test_deep_answers_and_arrays_that_were_not_announced(path, monkeypatch):
+    path.write_bytes(b"any")
+    monkeypatch.setattr(hdf5_process, "_started", lambda limit: Told(b"[" * 10**5 + b"\n"))
+    with pytest.raises(ValueError, match="library failed"):
+        HDF5File(path)
+    entries = {"entries": {"a": [[2], "f", 16]}}
+    for arrays in ([["", "<f8", [10**9]]], [["", "<f8", [-1, -1]]], [["", 1, [1]]], [[1]], 7):
+        told(monkeypatch, entries, {"arrays": arrays})
+        with HDF5File(path) as file, pytest.raises(ValueError, match="library failed"):
+            file.array("a")
+    told(monkeypatch, entries, {"attributes": {"a": [1], "b": 2}})
+    with HDF5File(path) as file:
+        assert file.attributes() == {"a": None, "b": 2}
+    told(monkeypatch, {"refused": ["x"]})
+    with pytest.raises(ValueError, match="damaged"):
+        HDF5File(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps the limit")
+def test_a_false_length_takes_no_memory(path):
+    """The length of a text, which the library allocates before it looks where the text is.
+
+    Fuzzing found that 12 kB took 1 GB. The process may take 1 GiB of addresses, its code included,
+    and what 12 kB can hold: so that is refused, and its peak stays small.
+    """
+    text = b"some text that is long enough to be found"
+    with h5py.File(path, "w") as file:
+        file["a"] = text.decode()
+    content = bytearray(path.read_bytes())
+    at = bytes(content).index(len(text).to_bytes(4, "little"))
+    content[at : at + 4] = (10**9).to_bytes(4, "little")
+    path.write_bytes(content)
+    with HDF5File(path) as file:
+        peak = Path(f"/proc/{file._worker._process.pid}/status")
+        with pytest.raises(ValueError, match=r"damaged|memory|failed"):
+            file.texts("a")
+        (size,) = re.findall(r"VmHWM:\s+(\d+) kB", peak.read_text())
+    assert int(size) < 300 * 1024
 
 
 def test_flatten_names_nested_fields():

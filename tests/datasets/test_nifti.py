@@ -158,3 +158,15 @@ def test_what_cannot_be_written(tmp_path):
         with pytest.raises(ValueError, match="affine"):
             NiftiVolume(np.ones((2, 2, 2)), affine)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 3), (3, -1, 0), (3, 3, 0)])
+def test_sizes_that_are_not_positive_are_refused(tmp_path, sizes):
+    """Fuzzing found that an empty array was not reshaped."""
+    path = tmp_path / "a.nii"
+    write_nifti(path, NiftiVolume(np.ones((3, 3, 3), np.int16), np.eye(4)))
+    content = bytearray(path.read_bytes())
+    content[42:48] = np.array(sizes, "<i2").tobytes()  # dim[1] to dim[3] of the header
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"one volume|damaged"):
+        read_nifti(path)

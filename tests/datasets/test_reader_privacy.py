@@ -13,8 +13,11 @@ from PIL import Image, PngImagePlugin
 from invdiff.datasets.bart import read_cfl, write_cfl
 from invdiff.datasets.collection import Collection
 from invdiff.datasets.ct_measurement import CTMeasurement
+from invdiff.datasets.fastmri import FastMRIFile, is_hdf5, write_fastmri
 from invdiff.datasets.hdf5 import one_worker
 from invdiff.datasets.ismrmrd_header import EncodingLimits, Header, Space
+from invdiff.datasets.kspace import KSpace
+from invdiff.datasets.kspace_preparation import prepare
 from invdiff.datasets.measurement_file import (
     inspect_measurement,
     read_measurement,
@@ -136,6 +139,54 @@ def test_raw_scans(tmp_path):
         assert quiet_error(read_mrd, path) is not None
 
 
+def test_raw_k_space(tmp_path):
+    path = file(tmp_path, ".h5")
+    kspace = (rng.normal(size=(2, 3, 16, 8)) + 1j).astype(np.complex64)
+    space = Space((16, 8, 1), (32.0, 8.0, 5.0))
+    header = Header(space, Space((8, 8, 1), (16.0, 8.0, 5.0)), EncodingLimits(0, 7, 4))
+
+    def read(path):
+        opened = FastMRIFile.open(path)
+        prepare(opened.read(0), opened.mask, opened.header.readout, 2)
+        return opened
+
+    def write(change=lambda opened: None):
+        write_fastmri(path, kspace, header, np.ones(8))
+        with h5py.File(path, "r+") as opened:
+            text = opened["ismrmrd_header"][()].decode()
+            subject = f"<subjectInformation><patientName>{NAME}</patientName></subjectInformation>"
+            del opened["ismrmrd_header"]
+            opened["ismrmrd_header"] = text.replace("<encoding>", f"{subject}<encoding>", 1)
+            opened.attrs["patient_id"] = opened.attrs[NAME] = NAME
+            change(opened)
+
+    def put(name, value):
+        return lambda opened: (opened.__delitem__(name), opened.__setitem__(name, value))
+
+    def spoil(word):
+        def change(opened):
+            text = opened["ismrmrd_header"][()].decode().replace(word, NAME)
+            put("ismrmrd_header", text)(opened)
+
+        return change
+
+    write()
+    assert quiet_error(read, path) is None
+    for _ in damages(path):
+        quiet_error(read, path)
+    for name in ("kspace", "ismrmrd_header", "mask"):
+        for value in (NAME, [NAME, NAME], np.ones(3), [NAME.encode()] * 8):
+            write(put(name, value))
+            assert quiet_error(read, path) is not None
+    for word in ("encodedSpace", "<x>16</x>", "</center>", "matrixSize", "ISMRMRD"):
+        write(spoil(word))
+        assert quiet_error(read, path) is not None
+    write(lambda opened: opened.move("kspace", NAME))
+    assert quiet_error(read, path) is not None
+    write(lambda opened: opened.__setitem__("x", h5py.ExternalLink(NAME, NAME)))
+    assert quiet_error(read, path) is not None
+
+
 def test_results(tmp_path):
     path, image = file(tmp_path, ".h5"), np.ones((4, 4))
     with new_result(path, [NAME], (4, 4), 0, "HU", {"note": NAME}) as writer:
@@ -177,6 +228,10 @@ def test_plain_arrays(tmp_path):
     scan.save(path)
     for _ in damages(path):
         quiet_error(Sinogram.load, path)
+    records = np.ones(3, [(NAME, "<f8")])
+    np.savez(path, sigma=1, angles=1, detector_spacing=1, image_shape=1, pixel_size=1, water=1,
+             sinogram=records, format_version=1)  # fmt: skip
+    assert "no plain array" in str(quiet_error(Sinogram.load, path))
     np.savez(path, **{NAME: np.ones(3), "sigma": 1.0})
     assert quiet_error(Sinogram.load, path) is not None
     stored = {"sinogram": values, "format_version": np.array(NAME)}
@@ -206,7 +261,7 @@ def test_lists(tmp_path):
 @pytest.mark.parametrize(
     "read",
     [read_measurement, read_mrd, ResultFile, read_picture, read_nifti, read_cfl, Sinogram.load,
-     Collection.of_list],
+     KSpace.load, FastMRIFile.open, is_hdf5, Collection.of_list],
 )  # fmt: skip
 def test_files_that_are_missing_folders_or_forbidden(read, tmp_path, monkeypatch):
     assert isinstance(quiet_error(read, file(tmp_path, ".x")), OSError)

@@ -13,6 +13,7 @@ import torch
 from helpers import PIXELS, covariance, generator, small_prior, small_problem
 
 from invdiff import Gaussian, Problem, SplitSMC, equal_information, geometric, sample
+from invdiff.information import split_levels
 from invdiff.operators import Matrix
 from invdiff.priors.gaussian import GaussianPrior
 from invdiff.priors.mixture import GaussianMixturePrior
@@ -26,11 +27,17 @@ DRAWS = 4000
 LIMIT = 48  # chi-square of 6 numbers exceeds it with probability 1e-8, of 21 with 7e-4
 
 
-def widened(problem: Problem, variance: float) -> Problem:
-    """The same data with noise of covariance sigma^2 + variance A A^T, whitened: one item."""
+def covariance_of(problem: Problem, variance: float) -> torch.Tensor:
+    """sigma^2 + variance A A^T: of one item's data, widened."""
     matrix = problem.operator.matrix[0]
     noise = problem.noise.sigma**2 * torch.eye(len(matrix), dtype=F64)
-    white = torch.linalg.inv(torch.linalg.cholesky(noise + variance * matrix @ matrix.T))
+    return noise + variance * matrix @ matrix.T
+
+
+def widened(problem: Problem, variance: float) -> Problem:
+    """The same data with noise of that covariance, whitened: one item."""
+    matrix = problem.operator.matrix[0]
+    white = torch.linalg.inv(torch.linalg.cholesky(covariance_of(problem, variance)))
     return Problem(problem.y @ white.T, Matrix((white @ matrix)[None]), Gaussian(1.0))
 
 
@@ -42,39 +49,57 @@ def distance(x: torch.Tensor, mean: torch.Tensor, cov: torch.Tensor) -> tuple[fl
     return float(len(x) * white.mean(1).square().sum()), float(len(x) * spread.square().sum() / 2)
 
 
-class Loose(SplitSMC):
-    """Sweeps that forget the noise of z: the image stays too close to where it was."""
+class Loose(split_smc._Level):
+    """z without half of its noise: the image stays too close to where it was."""
 
-    def step(self, *arguments):
-        kept = split_smc._fit
-
-        def still(likelihood, x, std, rng):
-            return kept(likelihood, x, 0.5 * std, rng)
-
-        split_smc._fit = still
-        try:
-            return super().step(*arguments)
-        finally:
-            split_smc._fit = kept
+    def draw(self, x, noise):
+        return super().draw(x, 0.5 * noise)
 
 
-@pytest.mark.parametrize("kernel", [SplitSMC, Loose], ids=["right", "half the noise"])
-def test_a_sweep_leaves_the_widened_posterior_as_it_is(kernel):
+class Wide(split_smc._Level):
+    """z with the whole level for its widening, as if the data had no noise to give."""
+
+    def draw(self, x, noise):
+        whole = torch.full_like(self.widening, self.sigma**2)
+        return super(Wide, Wide(self.system, self.sigma, whole)).draw(x, noise)
+
+
+def given(problem: Problem, sigma: float) -> float:
+    """u, by its definition."""
+    matrix = problem.operator.matrix[0] / problem.noise.sigma
+    return max(0.0, sigma**2 - 1 / float(torch.linalg.matrix_norm(matrix, 2)) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "kernel"),
+    [(0.6, None), (0.05, None), (0.6, Loose), (0.05, Loose), (0.05, Wide)],
+    ids=["widened", "posterior", "half noise widened", "half noise posterior", "wide posterior"],
+)
+def test_a_sweep_leaves_its_target_as_it_is(kernel, sigma, monkeypatch):
     prior, problem = small_prior(), small_problem(items=1)
-    level = torch.tensor(0.6, dtype=F64)
-    truth = prior.posterior(widened(problem, 0.36))
+    level, u = torch.tensor(sigma, dtype=F64), given(problem, sigma)
+    assert (u > 0) == (sigma == 0.6)
+    truth = prior.posterior(widened(problem, u))
     x = truth.draw(DRAWS, generator(5))[0]
     rows = problem.rows(torch.zeros(DRAWS, dtype=torch.long))
-    likelihood = anneal(rows, x, 0.36, DRAWS)
-    value, zero = likelihood.value(x, 0.36), torch.zeros(DRAWS, dtype=F64)
-    state = Clean(x, value, likelihood.constant, zero, zero)
-    sampler = kernel(sweeps=6, denoising_steps=60, threshold=0.0)
-    state, info = sampler.step(state, level, level, rows, prior, Rng(0, [0], DRAWS, step=1))
+    constant = anneal(rows, x, 0.0, DRAWS).constant
+    value = split_smc._Level.of(rows, level).log_likelihood(x, constant)
+    log_density = torch.distributions.MultivariateNormal(
+        x @ problem.operator.matrix[0].T, covariance_of(problem, u)
+    ).log_prob(problem.y)
+    assert torch.allclose(value, log_density, rtol=1e-9, atol=1e-9)
+    zero = torch.zeros(DRAWS, dtype=F64)
+    state = Clean(x, value, constant, zero, zero)
+    if kernel is not None:
+        monkeypatch.setattr(split_smc, "_Level", kernel)
+    sampler = SplitSMC(sweeps=6, last_sweeps=20, denoising_steps=60, last_steps=60, threshold=0.0)
+    levels = (level, level) if u > 0 else (level, 0 * level)
+    state, info = sampler.step(state, *levels, rows, prior, Rng(0, [0], DRAWS, step=1))
     assert torch.equal(state.log_w, zero)  # nothing was sharpened
     assert float(info["ess"][0]) == pytest.approx(DRAWS)
     assert not torch.equal(state.x, x)
     found = distance(state.x, truth.mean[0], truth.covariance[0])
-    assert (max(found) < LIMIT) == (kernel is SplitSMC), found
+    assert (max(found) < LIMIT) == (kernel is None), found
 
 
 def bimodal() -> GaussianMixturePrior:
@@ -142,7 +167,7 @@ def z(gaps: torch.Tensor) -> float:
 def test_evidence_of_gaussians():
     """8 items: |z| < 5 of their own scatter, which is about 0.25; and no item far off."""
     prior, problem = small_prior(), small_problem(items=8)
-    ladder = equal_information(problem, prior, 12, sigma_max=30.0)
+    ladder = split_levels(problem, prior, 12, sigma_max=30.0)
     posterior = sample(problem, prior, SplitSMC(), ladder, samples=200, seed=1, progress=False)
     gap = posterior.log_evidence - prior.posterior(problem).log_evidence
     assert z(gap) < 5
@@ -172,6 +197,25 @@ def test_steps_of_equal_information():
     assert torch.allclose(finer[2::2], ladder[1:], rtol=1e-3)
 
 
+def test_split_levels():
+    """u of all levels but the last has equal information, and the last positive one has none."""
+    prior, problem = small_prior(), small_problem(items=3)
+    matrices = problem.operator.matrix / problem.noise.sigma
+    own = 1 / float(torch.linalg.matrix_norm(matrices, 2).max())
+    ladder = split_levels(problem, prior, 9, sigma_max=20.0)
+    assert ladder.shape == (10,) and bool((ladder.diff() < 0).all())
+    assert float(ladder[0]) == pytest.approx(20.0)
+    assert float(ladder[-2]) == pytest.approx(own)
+    widths = equal_information(problem, prior, 8, sigma_max=(400 - own**2) ** 0.5)
+    assert torch.allclose(ladder[:-1].square() - own**2, widths.square(), atol=1e-9)
+    for row in range(3):
+        level = split_smc._Level.of(problem.rows(torch.tensor([row])), ladder[-2])
+        assert float(level.widening) == 0
+    vague = Problem(problem.y, problem.operator, Gaussian(1e4))
+    ladder = split_levels(vague, prior, 5, sigma_max=20.0)
+    assert bool((ladder.diff() < 0).all()) and float(ladder[-2]) == pytest.approx(10.0)
+
+
 def test_zero_operators_and_bad_numbers_are_refused():
     prior, problem = small_prior(), small_problem(items=1)
     with pytest.raises(ValueError, match="steps=1"):
@@ -183,3 +227,5 @@ def test_zero_operators_and_bad_numbers_are_refused():
         equal_information(blind, prior, 5)
     with pytest.raises(ValueError, match="1 sweep"):
         SplitSMC(sweeps=0)
+    with pytest.raises(ValueError, match="1 sweep"):
+        SplitSMC(last_sweeps=0)

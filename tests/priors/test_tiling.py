@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from invdiff import DDS, karras, sample
 from invdiff.errors import ShapeError
 from invdiff.operators import Inpainting
-from invdiff.priors import load_prior
+from invdiff.priors import Prior, load_prior
 from invdiff.priors.tiling import Tiled
-from invdiff.priors.wrapping import AroundPrior
 
 RADIUS = 8  # of Strided, worked out in its docstring
 
@@ -185,7 +184,7 @@ def test_it_is_a_prior_that_samplers_take():
     result = sample(problem, prior, DDS(), karras(4, 0.01, 10.0), progress=False, throw=False)
     assert result.x.shape == (1, 1, 1, 24, 24)
     assert "tiled 16/4" in prior.name
-    assert isinstance(prior, AroundPrior)
+    assert isinstance(prior, Prior)
     assert prior.error_variance(torch.tensor(0.5)) == 0.25
 
 

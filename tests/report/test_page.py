@@ -310,11 +310,19 @@ def test_warnings_follow_from_the_figures() -> None:
 
 
 def test_calibration_is_told() -> None:
-    calibration = Calibration(((0.5, 0.48), (0.9, 0.91)), "90 % of pixels", 1.1, 40)
+    before, after = ((0.5, 0.33), (0.9, 0.71)), ((0.5, 0.48), (0.9, 0.91))
+    calibration = Calibration(before, "90 % of pixels", 1.1, 40, after)
     found = report(calibration=calibration)
     assert not [n for n in notices_of(found.result) if "calibrated" in n.text]
     text = page(found)
     assert "40 cases: 90 % of pixels" in text
+    assert "the mean ± 1.10 of these" in text and "not calibrated" in page(report())
+    chart = next(one for one in charts_of(found.result) if one.title.startswith("Coverage"))
+    curves = {curve.label: curve.y for curve in chart.marks}
+    assert curves["held-out patients, before"] == (0.33, 0.71)
+    assert curves["held-out patients, calibrated"] == (0.48, 0.91)
+    assert all(f">{label}</text>" in draw_chart(chart) for label in curves if label != "ideal")
+    assert "ideal</text>" not in draw_chart(chart)
 
 
 def test_points_have_no_uncertainty() -> None:

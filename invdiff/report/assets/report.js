@@ -175,10 +175,10 @@ const left = find("left"), right = find("right"), border = find("border"), blink
 pictures.forEach((picture, place) => {
   for (const choice of [left, right]) choice.add(new Option(picture.title, place));
 });
-// The first baseline, or the first picture, against the mean.
+// The last baseline, or the first picture, against the mean.
 const titles = pictures.map((picture) => picture.title);
 const mean = Math.max(titles.indexOf("Posterior mean"), 0);
-left.value = mean > titles.indexOf("Truth") + 1 ? titles.indexOf("Truth") + 1 : 0;
+left.value = mean > titles.indexOf("Truth") + 1 ? mean - 1 : 0;
 right.value = mean;
 let timer = null, turn = false;
 
