@@ -42,8 +42,8 @@ def _wavelet(trial: Trial, weight: float) -> Tensor:
     return l1_wavelet(*_arguments(trial), weight / _scale(trial))
 
 
-def _biharmonic(trial: Trial) -> Tensor:
-    return photo._biharmonic(trial.problem)
+def biharmonic(trial: Trial) -> Tensor:
+    return photo.biharmonic(trial.problem)
 
 
 def _bicubic(trial: Trial) -> Tensor:
@@ -59,7 +59,7 @@ def _zero_filled(trial: Trial) -> Tensor:
 
 
 FIXED: dict[str, dict[str, Callable[[Trial], Tensor]]] = {
-    "inpaint": {"biharmonic": _biharmonic},
+    "inpaint": {"biharmonic": biharmonic},
     "sr": {"bicubic": _bicubic},
     "ct60": {"filtered backprojection": _fbp},
     "ct20": {"filtered backprojection": _fbp},

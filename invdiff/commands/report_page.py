@@ -52,7 +52,7 @@ def _report(run: Finished, item: Item, outcome: Outcome, figures: dict[str, Any]
         case.problem.to("cpu"),
         Display(
             lambda images: case.show(images),
-            lambda images: case.show_std(images),
+            lambda values: case.show_map(values),
             case.unit,
             case.limits,
             case.data_range,

@@ -28,11 +28,11 @@ class Case:
         ladder: Its noise levels.
         baselines: Classical reconstructions (1, *domain), best known first, by their names.
         show: From images (n, *domain) to what is displayed and scored, (n, channels, h, w).
-        show_std: The same for a standard deviation, (n, *domain).
         unit: The unit of what is displayed.
         limits: The display window.
         data_range: The range R of the PSNR, in that unit.
         truth: What is displayed of the truth, (channels, h, w), if it is known.
+        show_map: The same for maps that go with images; only ratios of what it gives are used.
         notes: Facts for the report.
     """
 
@@ -44,11 +44,11 @@ class Case:
     ladder: Tensor
     baselines: dict[str, Tensor]
     show: Callable[[Tensor], Tensor]
-    show_std: Callable[[Tensor], Tensor]
     unit: str
     limits: tuple[float, float]
     data_range: float
     truth: Tensor | None = None
+    show_map: Callable[[Tensor], Tensor] = lambda values: values
     notes: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

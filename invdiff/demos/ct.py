@@ -59,7 +59,6 @@ def ct_case(sinogram: Sinogram, steps: int, caption: str, truth: Tensor | None =
         ladder=karras(steps, prior.sigma_min, prior.sigma_max),
         baselines=_baselines(operator, y, sigma.float(), truth, show),
         show=show,
-        show_std=lambda std: std * (1000 / sinogram.water),
         unit="HU",
         limits=(-1000.0, 1000.0),
         data_range=DATA_RANGE,

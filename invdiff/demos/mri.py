@@ -82,7 +82,7 @@ def mri_case(
             "tv": tv(operator, y, kspace.sigma, TV_WEIGHT / scale),
         },
         show=_magnitude,
-        show_std=_magnitude,
+        show_map=_magnitude,
         unit="signal",
         limits=(0.0, scale),
         data_range=scale if truth is None else float(truth.abs().max()),

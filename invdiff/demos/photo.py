@@ -34,7 +34,7 @@ def inpaint_demo(seed: int, steps: int) -> Case:
     caption = f"Inpainting, {KEPT:.0%} of the pixels kept, noise {NOISE} on [-1, 1]"
     problem = measure(operator, truth, seed)
     baselines = {
-        "biharmonic": _biharmonic(problem),
+        "biharmonic": biharmonic(problem),
         "tv": tv(operator, problem.y, NOISE, INPAINT_TV_WEIGHT),
     }
     return _case("inpaint", caption, problem, baselines, truth, steps)
@@ -71,7 +71,6 @@ def _case(
         ladder=karras(steps, prior.sigma_min, prior.sigma_max),
         baselines=baselines,
         show=lambda image: (image + 1) / 2,
-        show_std=lambda std: std / 2,
         unit="of white",
         limits=(0.0, 1.0),
         data_range=1.0,
@@ -94,7 +93,7 @@ def crop(name: str, top: int, left: int) -> Tensor:
     return torch.from_numpy(image / 127.5 - 1).permute(2, 0, 1)[None]
 
 
-def _biharmonic(problem: Problem) -> Tensor:
+def biharmonic(problem: Problem) -> Tensor:
     from skimage.restoration import inpaint_biharmonic
 
     observed = problem.operator.observed

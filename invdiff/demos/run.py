@@ -14,6 +14,7 @@ from invdiff.figure import Panel, draw
 from invdiff.files import save_arrays, save_json
 from invdiff.metrics import correlation, psnr, ssim
 from invdiff.posterior import Posterior
+from invdiff.report.display import shown_deviation
 from invdiff.sample import sample
 
 __all__ = ["run_case", "table"]
@@ -45,7 +46,7 @@ def run_case(
     images = {name: image[0] for name, image in case.baselines.items()}
     images |= {"posterior_mean": posterior.mean[0], "sample": posterior.x[0, 0]}
     pictures = {name: case.picture(image).numpy() for name, image in images.items()}
-    std = case.show_std(posterior.std)[0].double().cpu().numpy() if samples > 1 else None
+    std = shown_deviation(case.show, posterior)[0] if samples > 1 else None
     report = _report(case, posterior, images, pictures, std)
     report |= {"seed": seed, "seconds": round(time.perf_counter() - started, 2)}
     _write(case, out, posterior, pictures, std, report)
