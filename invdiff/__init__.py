@@ -3,7 +3,7 @@
 import invdiff.threads  # noqa: F401 - first: it must come before torch
 from invdiff.adaptive import adaptive_ladder
 from invdiff.errors import NotFinite, PriorError, ShapeError
-from invdiff.information import equal_information
+from invdiff.information import equal_information, split_levels
 from invdiff.ladder import ddpm, geometric, karras
 from invdiff.noise import Gaussian, Poisson
 from invdiff.posterior import Posterior
@@ -78,4 +78,5 @@ __all__ = [
     "geometric",
     "karras",
     "sample",
+    "split_levels",
 ]

@@ -12,7 +12,7 @@ from invdiff.ladder import karras
 from invdiff.priors.base import Prior
 from invdiff.rng import Rng
 
-__all__ = ["reverse"]
+__all__ = ["follow", "reverse"]
 
 
 def reverse(
@@ -31,12 +31,17 @@ def reverse(
         steps: How many, on Karras' levels from sigma to the prior's least, and from there to 0.
             Only the last where sigma is hardly higher.
     """
+    return follow(prior, x, _ladder(sigma, prior.sigma_min, steps), integrator, rng)
+
+
+def follow(prior: Prior, x: Tensor, ladder: Tensor, integrator: Integrator, rng: Rng) -> Tensor:
+    """The same on a ladder of one's own, (steps + 1,), from the level of x on."""
 
     def field(x: Tensor, level: Tensor) -> Estimate:
         return Estimate(prior(x, level), {})
 
     walk = Walk.begin(x, integrator.kept)
-    for now, then in pairwise(_ladder(sigma, prior.sigma_min, steps)):
+    for now, then in pairwise(ladder):
         walk, _ = integrator.step(field, walk, now, then, prior, rng)
     return walk.x
 

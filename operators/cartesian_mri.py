@@ -164,7 +164,13 @@ class CartesianMRI(Operator):
     def _combine(self, images: Tensor, chunk: slice) -> Tensor:
         """The adjoint of ``_see``, (b, sets, *space)."""
         maps = self._sets[:, :, chunk].to(images).conj()
-        return torch.stack([(one * images).sum(1) for one in maps.unbind(1)], 1)
+        found = []
+        for one in maps.unbind(1):
+            total = one[:, 0] * images[:, 0]
+            for coil in range(1, images.shape[1]):
+                total = total.addcmul(one[:, coil], images[:, coil])
+            found.append(total)
+        return torch.stack(found, 1)
 
     def _chunks(self, like: Tensor) -> Iterator[slice]:
         """Coils at a time, for rows such as those of ``like``."""

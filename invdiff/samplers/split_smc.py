@@ -8,18 +8,18 @@ Carlo samplers, 2006. To combine them, which needs no density of the prior, is t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from invdiff.diffusion import number
-from invdiff.integrators import Estimate, Integrator, Walk, sde_dpm_solver_2m
+from invdiff.integrators import Integrator, sde_dpm_solver_2m
 from invdiff.ladder import karras
 from invdiff.linalg import expand
 from invdiff.priors.base import Prior
 from invdiff.problem import Problem
+from invdiff.reverse import follow
 from invdiff.rng import Rng
 from invdiff.samplers.annealed import anneal
 from invdiff.samplers.base import Info, Kind, prior_noise
@@ -95,7 +95,7 @@ class SplitSMC:
     def init(self, problem: Problem, prior: Prior, sigma: Tensor, rng: Rng) -> Clean:
         noise = prior_noise(problem, sigma, rng)
         ladder = _descent(sigma, prior.sigma_min, self.first_steps)
-        x = _follow(prior, noise, ladder, self.integrator, rng)
+        x = follow(prior, noise, ladder, self.integrator, rng)
         constant = anneal(problem, x, 0.0, rng.particles).constant
         level = _Level.of(problem, sigma)
         value = level.log_likelihood(x, constant)
@@ -128,7 +128,7 @@ class SplitSMC:
     ) -> Tensor:
         for _ in range(sweeps):
             z = level.draw(x, rng.normal(x))
-            x = _follow(prior, z, ladder, self.integrator, rng)
+            x = follow(prior, z, ladder, self.integrator, rng)
         return x
 
     def _finish(
@@ -197,15 +197,3 @@ def _descent(sigma: Tensor, lowest: float, steps: int) -> Tensor:
     if steps == 1 or float(sigma) <= 1.01 * lowest:  # no room for levels between
         return torch.stack([sigma, torch.zeros_like(sigma)])
     return karras(steps, lowest, float(sigma), 3.0)
-
-
-def _follow(prior: Prior, x: Tensor, ladder: Tensor, integrator: Integrator, rng: Rng) -> Tensor:
-    """The clean image that the prior's reverse process makes of x, (b, *shape)."""
-
-    def field(x: Tensor, level: Tensor) -> Estimate:
-        return Estimate(prior(x, level), {})
-
-    walk = Walk.begin(x, integrator.kept)
-    for now, then in pairwise(ladder):
-        walk, _ = integrator.step(field, walk, now, then, prior, rng)
-    return walk.x
