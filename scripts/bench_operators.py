@@ -227,7 +227,7 @@ def draw(rows: list[Row], path: Path) -> None:
         axis.set_visible(False)
     for axis, group in zip(axes.flat, groups, strict=False):
         ours = group[0]
-        names = [f"{row['library']}\n{row['backend']}" for row in group]
+        names = [f"{row['library']}\n{row['backend']}".replace(", ", "\n") for row in group]
         for shift, key, colour in ((-0.2, "forward_s", "#3b6ea5"), (0.2, "adjoint_s", "#c8693b")):
             heights = [row[key] / ours[key] for row in group]
             places = [k + shift for k in range(len(group))]

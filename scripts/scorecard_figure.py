@@ -29,7 +29,7 @@ def draw_field(folder: Path, rows: Sequence[Row]) -> Path | None:
             x = min(row["mean_error_sd"], 3)  # what is beyond the frame sits on it
             y = min(max(row["variance_ratio"], 0.01), 10)
             axis.scatter([x], [y], 50, **styles[label(row)], edgecolors="black", linewidths=0.4)
-        axis.set(xscale="log", yscale="log", title=problem, xlim=(0.08, 3.2), ylim=(0.009, 11))
+        axis.set(xscale="log", yscale="log", title=problem, xlim=(0.05, 3.2), ylim=(0.009, 11))
         _plain_ticks(axis.xaxis, (0.1, 0.2, 0.5, 1, 2))
         _plain_ticks(axis.yaxis, (0.01, 0.1, 0.5, 1, 2, 10))
         axis.axhline(1, color="black", linewidth=0.6)
