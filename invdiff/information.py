@@ -90,8 +90,8 @@ def split_levels(
     r"""The ladder of ``SplitSMC``, (steps + 1,): equal steps of the data, down to the posterior.
 
     With u the levels of ``equal_information``, the last of them 0, it is
-    :math:`\sigma = (u^2 + \|W^{1/2} A\|^{-2})^{1/2}`, then 0: all weights are met at the last
-    but one level, and sweeps there have the posterior for their target.
+    :math:`\sigma = ((u^2 + \|W^{1/2} A\|^{-2}) / 2)^{1/2}`, then 0: all weights are met at the
+    last but one level, and the sweep there has the posterior for its target.
 
     Arguments and errors are those of ``equal_information``; of all items, the one whose data are
     the most precise sets the lowest level.
@@ -100,9 +100,9 @@ def split_levels(
     largest = float(singular_system(problem).values.max())
     # Data that say nothing even at the first level have their noise split at half of it.
     own = min(1 / largest if largest > 0 else 0.0, 0.5 * top)
-    widest = math.sqrt(top**2 - own**2) if top > 0 else top
+    widest = math.sqrt(2 * top**2 - own**2) if top > 0 else top
     widths = equal_information(problem, prior, steps - 1, sigma_max=widest, draws=draws, seed=seed)
-    return torch.cat([(widths.square() + own**2).sqrt(), widths[-1:]])
+    return torch.cat([((widths.square() + own**2) / 2).sqrt(), widths[-1:]])
 
 
 def _coordinates(

@@ -274,13 +274,14 @@ def install(
     out: Path,
     hardware: str,
     status: str,
+    version: str,
     cache: Path | None,
 ) -> NetworkPrior:
     """Measures a run and writes weights and card to `out`; returns the prior."""
     images = validation_images(kind, data)
     card = draft_card(
         run, images, kind=kind, name=kind, status=status, hardware=hardware,
-        data=sources(kind, data), limits=LIMITS[kind],
+        data=sources(kind, data), limits=LIMITS[kind], version=version,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         draft, weights = Path(folder) / "card.json", Path(folder) / "weights.safetensors"
@@ -417,6 +418,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="JSON that keeps BM3D's and TV's results")
     parser.add_argument("--hardware", default="", help="a word for the card")
     parser.add_argument("--status", choices=("final", "preliminary"), default="final")
+    parser.add_argument("--version", default="1", help="of the prior, for its card")
     parser.add_argument("--table", action="store_true", help="print the tables and end")
     arguments = parser.parse_args()
     if arguments.table:
@@ -428,7 +430,7 @@ def main() -> None:
     tests = test_set(arguments.kind, arguments.data, arguments.packages)
     prior = install(
         arguments.kind, arguments.run, arguments.data, tests, arguments.out, arguments.hardware,
-        arguments.status, arguments.cache,
+        arguments.status, arguments.version, arguments.cache,
     )  # fmt: skip
     print(markdown(prior.card))
     rise = math.sqrt(prior.card.error_variances[-1])

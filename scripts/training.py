@@ -18,6 +18,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent))
 
 from converted_weights import converted
+from muon import Muon
 
 from invdiff.datasets.crops import Crops
 from invdiff.priors.network import load_prior
@@ -36,7 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "log_mean": -2.2,
         "log_std": 1.3,
         "pixels": 32768,
-        "rate": 7e-4,
+        "rate": 5e-4,
         "start": "photo",
     }
 }
@@ -57,6 +58,7 @@ class Config:
         pixels: The pixels of a batch.
         phases: Pairs (share of the run, size of the crops from there on).
         rate: The largest learning rate; 300 steps of warm-up, then a cosine to zero.
+        floor: Of the error of a crop, for its weight, see ``crop_weights``.
         ema: The decay of the average of the weights.
         seed: Of everything random.
         start: The embedded prior whose weights it starts from; "" for random weights.
@@ -73,7 +75,8 @@ class Config:
     uniform: float = 0.15
     pixels: int = 65536
     phases: tuple[tuple[float, int], ...] = ((0.0, 64), (0.7, 96), (0.9, 128))
-    rate: float = 1.2e-3
+    rate: float = 8e-4
+    floor: float = 0.02
     ema: float = 0.9993
     seed: int = 0
     start: str = ""
@@ -121,14 +124,27 @@ def denoise(model: nn.Module, x: Tensor, sigma: Tensor, sigma_data: float) -> Te
     return s.skip * x + s.out * body.float()
 
 
-def loss(model: nn.Module, x0: Tensor, noise: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """EDM's loss: the squared error of F, which weights D's by 1 / c_out^2."""
-    s = scalings(sigma[:, None, None, None], sigma_data)
+def crop_weights(errors: Tensor, sigma: Tensor, config: Config) -> Tensor:
+    r"""What each crop's squared error of F counts: (b,), (b,) -> (b,).
+
+    :math:`(1 + d) / (e + d)`, d = floor + (sigma / 2 sigma_data)^2. Where noise is moderate it is
+    the relative error that counts, as in PSNR: else smooth images, whose errors are small,
+    learn nothing beside textures. Where noise hides the crop, e is mostly chance, and to weigh by
+    it would favour likely images over the mean of all: there every crop counts alike.
+    """
+    d = config.floor + (sigma / (2 * config.sigma_data)) ** 2
+    return (1 + d) / (errors + d)
+
+
+def loss(model: nn.Module, x0: Tensor, noise: Tensor, sigma: Tensor, config: Config) -> Tensor:
+    """The squared error of F, as in EDM (which weights D's by 1 / c_out^2), and per crop."""
+    s = scalings(sigma[:, None, None, None], config.sigma_data)
     x = x0 + sigma[:, None, None, None] * noise
     target = (x0 - s.skip * x) / s.out
     into = (s.into * x).contiguous(memory_format=torch.channels_last)
     body: Tensor = model(into, sigma.log() / 4)
-    return (body.float() - target).square().mean()
+    errors = (body.float() - target).square().flatten(1).mean(1)
+    return (crop_weights(errors.detach(), sigma, config) * errors).mean()
 
 
 def learning_rate(config: Config, step: int, progress: float) -> float:
@@ -143,7 +159,7 @@ def crop_size(config: Config, progress: float) -> int:
 
 
 def train_step(run: Run, config: Config, crops: Crops, progress: float, device: str) -> Tensor:
-    """One step of AdamW and of the average; returns the loss."""
+    """One step of the optimizer and of the average; returns the loss."""
     size = crop_size(config, progress)
     batch = max(1, config.pixels // size**2)
     x0 = crops.draw(np.random.default_rng((config.seed, run.step)), batch, size)
@@ -153,7 +169,7 @@ def train_step(run: Run, config: Config, crops: Crops, progress: float, device: 
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(config, run.step, progress)
     with torch.autocast(torch.device(device).type, torch.bfloat16):
-        value = loss(run.model, x0, noise, sigma, config.sigma_data)
+        value = loss(run.model, x0, noise, sigma, config)
     run.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(value)
     parameters: list[Tensor] = list(run.model.parameters())
@@ -265,10 +281,10 @@ def build(config: Config, channels: int, device: str) -> Run:
         models[0].load_state_dict(converted(prior.network.state_dict(), channels, log_scale))
     models[1].load_state_dict(models[0].state_dict())
     models[1].requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        models[0].parameters(), config.rate, weight_decay=1e-4, betas=(0.9, 0.99), fused=True
-    )
-    return Run(models[0], models[1], optimizer)
+    named = list(models[0].named_parameters())
+    hidden = [p for name, p in named if p.ndim == 4 and not name.startswith(("head", "tail"))]
+    rest = [p for name, p in named if p.ndim != 4 or name.startswith(("head", "tail"))]
+    return Run(models[0], models[1], Muon(hidden, rest, config.rate))
 
 
 def train(

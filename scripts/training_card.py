@@ -41,6 +41,7 @@ def draft_card(
     hardware: str,
     data: tuple[Source, ...],
     limits: str,
+    version: str = "1",
 ) -> Card:
     """The card of the weights in a run's folder, before anything was measured.
 
@@ -48,7 +49,7 @@ def draft_card(
         run: Where train_prior.py trained.
         images: For validation, (n, c, h, w).
         kind: "photo", "ct" or "mr".
-        name, status, data, limits: As in ``Card``.
+        name, status, data, limits, version: As in ``Card``.
         hardware: What it was trained on.
     """
     weights = run / "weights.safetensors"
@@ -58,7 +59,7 @@ def draft_card(
     ends = config["sigma_min"], config["sigma_max"]
     return Card(
         name=name,
-        version="1",
+        version=version,
         status=status,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         channels=images.shape[1],
@@ -89,13 +90,20 @@ def _history(config: dict[str, Any], meta: dict[str, str]) -> dict[str, str | in
         "minutes": float(meta["minutes"]),
         "pixels_per_batch": config["pixels"],
         "crops": ", ".join(f"{size} from {share:.0%}" for share, size in config["phases"]),
-        "start": f"the weights of {config['start']}" if config.get("start") else "random weights",
-        "optimizer": f"AdamW, {config['rate']:g}, warm-up and cosine",
+        "start": _start(config),
+        "optimizer": f"Muon and AdamW, {config['rate']:g}, warm-up and cosine",
         "average": f"exponential, {config['ema']}",
         "ln_sigma": f"normal({config['log_mean']}, {config['log_std']}), "
         f"{config['uniform']:.0%} uniform",
         "precision": "bfloat16 autocast; weights stored in float16",
     }
+
+
+def _start(config: dict[str, Any]) -> str:
+    name = config.get("start")
+    if name == config["kind"]:
+        return "the weights of the version before"
+    return f"the weights of {name}" if name else "random weights"
 
 
 def with_error_curve(card: Card, prior: NetworkPrior, images: Tensor) -> Card:

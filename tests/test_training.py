@@ -104,8 +104,8 @@ def test_a_run_by_the_clock_ends_by_the_clock(tmp_path):
 
 def test_training_lowers_the_loss_and_writes_weights_a_prior_can_read(tmp_path):
     run = train(tmp_path, steps=120, every=40)
-    losses = [entry["loss"] for entry in run.log]
-    assert losses[-1] < 0.8 * losses[0]
+    assert run.log[-1]["loss"] < run.log[0]["loss"]
+    assert run.log[-1]["psnr25"] > run.log[0]["psnr25"] + 0.5
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [40, 80, 120]
     weights = tmp_path / "weights.safetensors"
@@ -126,22 +126,51 @@ def test_training_lowers_the_loss_and_writes_weights_a_prior_can_read(tmp_path):
     torch.testing.assert_close(prior(x, sigma), expected, rtol=5e-3, atol=5e-3)
 
 
-def test_the_loss_is_edms(tmp_path):
-    r"""The squared error of D weighted by (sigma^2 + sigma_d^2) / (sigma sigma_d)^2."""
+class Affine(nn.Module):
+    """A network without weights."""
 
-    class Affine(nn.Module):
-        def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-            return 0.3 * x + c_noise[:, None, None, None]
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        return 0.3 * x + c_noise[:, None, None, None]
 
+
+def test_the_loss_is_edms_with_every_crop_weighed_by_its_error():
+    r"""The squared error of D by (sigma^2 + sigma_d^2) / (sigma sigma_d)^2 is that of F, e."""
     rng = torch.Generator().manual_seed(0)
     x0, noise = torch.randn(2, 3, 1, 8, 8, generator=rng)
     sigma = torch.tensor([0.01, 0.5, 10.0])
     x = x0 + sigma[:, None, None, None] * noise
     error = (training.denoise(Affine(), x, sigma, 0.5) - x0).square().mean((1, 2, 3))
-    weight = (sigma**2 + 0.25) / (sigma * 0.5) ** 2
-    torch.testing.assert_close(
-        training.loss(Affine(), x0, noise, sigma, 0.5), (weight * error).mean(), rtol=1e-3, atol=0
-    )
+    e = (sigma**2 + 0.25) / (sigma * 0.5) ** 2 * error
+    d = 0.02 + sigma**2
+    found = training.loss(Affine(), x0, noise, sigma, TINY)
+    torch.testing.assert_close(found, ((1 + d) / (e + d) * e).mean(), rtol=1e-3, atol=0)
+
+
+def test_crops_count_by_their_relative_errors_until_noise_hides_them():
+    errors = torch.tensor([0.01, 0.1, 1.0])
+    moderate = training.crop_weights(errors, torch.full((3,), 0.05), TINY)
+    assert moderate[0] > 3 * moderate[1] > 20 * moderate[2] / 2
+    hidden = training.crop_weights(errors, torch.full((3,), 10.0), TINY)
+    torch.testing.assert_close(hidden, torch.ones(3), rtol=0.01, atol=0)
+
+
+def test_the_weights_of_crops_have_no_gradient():
+    """Else a network could lower its loss by being wrong."""
+    bias = torch.zeros(1, requires_grad=True)
+
+    class Biased(nn.Module):
+        def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+            return 0 * x + bias
+
+    rng = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, 3, 1, 8, 8, generator=rng)
+    sigma = torch.tensor([0.1, 0.2, 0.3])
+    (slope,) = torch.autograd.grad(training.loss(Biased(), x0, noise, sigma, TINY), bias)
+    s = training.scalings(sigma[:, None, None, None], 0.5)
+    target = (x0 - s.skip * (x0 + sigma[:, None, None, None] * noise)) / s.out
+    weights = training.crop_weights(target.square().mean((1, 2, 3)), sigma, TINY)
+    expected = -2 * (weights * target.mean((1, 2, 3))).mean()
+    torch.testing.assert_close(slope, expected[None], rtol=1e-4, atol=1e-6)
 
 
 def test_grey_pictures_get_the_same_noise_in_all_channels():

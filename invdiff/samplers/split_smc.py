@@ -1,8 +1,10 @@
 """Split Gibbs sweeps within sequential Monte Carlo: exact without a guess at p(x0 | x).
 
-The moves are those of Wu et al., Principled probabilistic imaging using diffusion models as
+The split is that of Wu et al., Principled probabilistic imaging using diffusion models as
 plug-and-play priors, 2024; the frame is that of Del Moral, Doucet and Jasra, Sequential Monte
-Carlo samplers, 2006. To combine them, which needs no density of the prior, is this package's own.
+Carlo samplers, 2006. To combine them, which needs no density of the prior, and to walk between
+the halves of a sweep by the score of the noisy prior, is this package's own; for the prior alone
+such walks are those of Saremi and Hyvärinen, Neural empirical Bayes, 2019.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor
 from invdiff.diffusion import number
 from invdiff.integrators import Integrator, sde_dpm_solver_2m
 from invdiff.ladder import karras
+from invdiff.langevin import underdamped
 from invdiff.linalg import expand
 from invdiff.priors.base import Prior
 from invdiff.problem import Problem
@@ -44,41 +47,48 @@ class SplitSMC:
     r"""Weighted clean images, moved by split Gibbs sweeps while the data sharpen.
 
     .. math:: \pi_\sigma(x) \propto p(x)\, N(y; A x, W^{-1} + u A A^*), \qquad
-              u = \max(0, \sigma^2 - \|W^{1/2} A\|^{-2})
+              u = \max(0, 2 \sigma^2 - \|W^{1/2} A\|^{-2})
 
     is what :math:`p(x)\, N(z; x, \sigma^2)\, N(y; A z, W^{-1} + (u - \sigma^2) A A^*)` leaves
-    for x: of the noise of the data, as much as is white on the image is given to z. A sweep draws
-    z given x, exactly, and x given z, by the prior's reverse process from level sigma, so it
-    leaves :math:`\pi_\sigma` as it is. From level to level the weight is a ratio of likelihoods,
-    in closed form: neither the prior's density nor an approximation of :math:`p(x_0 \mid x)`
-    enters.
-    At :math:`\sigma = \|W^{1/2} A\|^{-1}` the posterior itself is swept, at last more often; a
-    ladder that ends above has what is left of u taken back by the last weight. As the particles
-    and the steps of the reverse process grow, the particles converge to the posterior, and
-    ``log_evidence`` to log p(y), for any prior and on any ladder.
+    for x: of the noise of the data, at most half is given to z. A sweep draws z given x, exactly;
+    walks z, with momentum, by the score of the noisy prior, :math:`(D(z) - z) / \sigma^2`, and of
+    the data; and draws x given z, by the prior's reverse process from level sigma. All three
+    leave :math:`\pi_\sigma` as it is. Neither score of z is steeper than :math:`1 / \sigma^2`
+    times its distance, whatever the prior, so that one step size serves all.
+    From level to level the weight is a ratio of likelihoods, in closed form: neither the prior's
+    density nor an approximation of :math:`p(x_0 \mid x)` enters.
+    At :math:`\sigma = \|W^{1/2} A\|^{-1} / \sqrt 2` the posterior itself is swept, with a longer
+    walk; a ladder that ends above has what is left of u taken back by the last weight. As the
+    particles and the steps of the reverse process grow and those of the walk get short, the
+    particles converge to the posterior, and ``log_evidence`` to log p(y), for any prior and on
+    any ladder.
 
     It is the one for priors far from Gaussian, where the twists of ``TDS`` and ``ConjugateTDS``
-    mislead; those need fewer evaluations where they do not. A level costs ``sweeps`` times
-    ``denoising_steps`` evaluations. ``split_levels`` makes its ladder: levels need to be close
+    mislead; those need fewer evaluations where they do not. A level costs ``moves + 1 +
+    denoising_steps`` evaluations. ``split_levels`` makes its ladder: levels need to be close
     where the data say much.
 
     Arguments:
-        sweeps: The sweeps at each level.
-        last_sweeps: Those of the posterior itself, at the end, if the last level has u = 0.
+        moves: The steps of the walk at each level; 0 for the sweep of Wu et al.
+        last_moves: Those in the posterior itself, at the end, if the last level has u = 0.
+        length: Of a step, in units of sigma, below :math:`\sqrt 2` for stability.
+        persistence: What a step of the walk keeps of its velocity; 0 to 1, below 1.
         denoising_steps: The steps of the reverse process in a sweep.
-        last_steps: Its steps in the last sweeps, whose errors stay.
+        last_steps: Its steps in the last sweep, whose errors stay.
         first_steps: Its steps at the first level, where it draws from the prior.
         integrator: Their rule, with noise; ``sde_dpm_solver_2m()`` by default.
         threshold: The fraction of the particles below which an item is resampled.
         resampling: How ancestors are chosen, from ``invdiff.smc``.
 
-    Raises ValueError for less than one sweep or step.
+    Raises ValueError for numbers of steps, a length or a persistence outside these ranges.
     """
 
-    sweeps: int = 2
-    last_sweeps: int = 8
+    moves: int = 20
+    last_moves: int = 200
+    length: float = 0.7
+    persistence: float = 0.97
     denoising_steps: int = 10
-    last_steps: int = 20
+    last_steps: int = 40
     first_steps: int = 30
     integrator: Integrator = field(default_factory=sde_dpm_solver_2m)
     threshold: float = 0.5
@@ -88,9 +98,16 @@ class SplitSMC:
     needs_linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        sweeps, steps = (self.sweeps, self.last_sweeps), (self.denoising_steps, self.last_steps)
-        if min(*sweeps, *steps, self.first_steps) < 1:
-            raise ValueError(f"{self}: expected 1 sweep and 1 step or more.")
+        steps = self.denoising_steps, self.last_steps, self.first_steps
+        if min(steps) < 1 or min(self.moves, self.last_moves) < 0:
+            raise ValueError(
+                f"{self}: expected 1 step or more of each kind, and no negative moves."
+            )
+        if not (0 < self.length < 2**0.5 and 0 <= self.persistence < 1):
+            raise ValueError(
+                f"{self}: expected a length above 0 and below 1.41, where the walk is stable, and "
+                "a persistence from 0 to 1, below 1."
+            )
 
     def init(self, problem: Problem, prior: Prior, sigma: Tensor, rng: Rng) -> Clean:
         noise = prior_noise(problem, sigma, rng)
@@ -120,16 +137,18 @@ class SplitSMC:
         state = resample(state, rng, self.threshold, self.resampling)
         lowest = max(prior.sigma_min, level.sigma / _DEPTH)
         ladder = _descent(sigma_next, lowest, self.denoising_steps)
-        x = self._sweep(state.x, level, prior, ladder, self.sweeps, rng)
+        x = self._sweep(state.x, level, prior, ladder, self.moves, rng)
         return state._replace(x=x, log_likelihood=level.log_likelihood(x, state.constant)), info
 
     def _sweep(
-        self, x: Tensor, level: _Level, prior: Prior, ladder: Tensor, sweeps: int, rng: Rng
+        self, x: Tensor, level: _Level, prior: Prior, ladder: Tensor, moves: int, rng: Rng
     ) -> Tensor:
-        for _ in range(sweeps):
-            z = level.draw(x, rng.normal(x))
-            x = follow(prior, z, ladder, self.integrator, rng)
-        return x
+        def force(z: Tensor) -> Tensor:
+            return (prior(z, ladder[0]) - z).div_(level.sigma**2).add_(level.slope(z))
+
+        z = level.draw(x, rng.normal(x))
+        z = underdamped(z, force, self.length * level.sigma, self.persistence, moves, rng)
+        return follow(prior, z, ladder, self.integrator, rng)
 
     def _finish(
         self, state: Clean, sigma: Tensor, problem: Problem, prior: Prior, rng: Rng
@@ -141,7 +160,7 @@ class SplitSMC:
             return state
         fresh = resample(state, rng, self.threshold, self.resampling)
         ladder = _descent(sigma, prior.sigma_min, self.last_steps)
-        x = self._sweep(fresh.x, level, prior, ladder, self.last_sweeps, rng)
+        x = self._sweep(fresh.x, level, prior, ladder, self.last_moves, rng)
         value = level.log_likelihood(x, state.constant)
         fresh = fresh._replace(x=x, log_likelihood=value)
         return Clean(
@@ -164,9 +183,9 @@ class _Level:
     def of(cls, problem: Problem, sigma: Tensor) -> _Level:
         system, level = singular_system(problem), number(sigma)
         largest = system.values.amax(1, keepdim=True)
-        # The comparison is exact where the level was made to be 1 / largest, up to rounding.
-        wide = level * largest > 1 + 1e-6
-        return cls(system, level, torch.where(wide, level**2 - largest**-2, 0.0))
+        # The comparison is exact where the level was made to have u = 0, up to rounding.
+        wide = 2 * (level * largest) ** 2 > 1 + 1e-6
+        return cls(system, level, torch.where(wide, 2 * level**2 - largest**-2, 0.0))
 
     def log_likelihood(self, x: Tensor, constant: Tensor) -> Tensor:
         """log N(y; A x, W^-1 + u A A*), (b,), float64; the constant makes it that of y."""
@@ -174,11 +193,17 @@ class _Level:
         squares = self.system.residual(x).double().square() / spread + spread.log()
         return constant - 0.5 * squares.sum(1)
 
+    def slope(self, z: Tensor) -> Tensor:
+        """The gradient of the log-likelihood of z, (b, *shape)."""
+        return self.system.lift(self.system.values / self._rest() * self.system.residual(z))
+
+    def _rest(self) -> Tensor:
+        """What z leaves of the data's noise in every coordinate: a half at least."""
+        return 1 + (self.widening - self.sigma**2) * self.system.values**2
+
     def draw(self, x: Tensor, noise: Tensor) -> Tensor:
         """z given x and y, (b, *shape): Bayes' rule on every coordinate, N(x, sigma^2) beyond."""
-        values, std = self.system.values, self.sigma
-        # What z leaves of the data's noise: 0 at the largest singular value, but for rounding.
-        rest = (1 + (self.widening - std**2) * values**2).clamp(min=0)
+        values, std, rest = self.system.values, self.sigma, self._rest()
         total = rest + (std * values) ** 2
         shift = std**2 * values / total * self.system.residual(x)
         shrink = std * ((rest / total).sqrt() - 1) * self.system.project(noise)

@@ -77,7 +77,7 @@ SAMPLERS = {
     "pnp-dm": PnPDM(),
     "red-diff": REDDiff(),
     "skeleton": Skeleton(),
-    "split-smc": SplitSMC(sweeps=2, denoising_steps=4, first_steps=6),
+    "split-smc": SplitSMC(moves=3, last_moves=6, denoising_steps=4, first_steps=6),
     "stsl": STSL(),
     "svdd": SVDD(),
     "tds": TDS(),

@@ -64,18 +64,31 @@ class Wide(split_smc._Level):
         return super(Wide, Wide(self.system, self.sigma, whole)).draw(x, noise)
 
 
+class Lax(split_smc._Level):
+    """The walk feels half of the data."""
+
+    def slope(self, z):
+        return 0.5 * super().slope(z)
+
+
 def given(problem: Problem, sigma: float) -> float:
     """u, by its definition."""
     matrix = problem.operator.matrix[0] / problem.noise.sigma
-    return max(0.0, sigma**2 - 1 / float(torch.linalg.matrix_norm(matrix, 2)) ** 2)
+    return max(0.0, 2 * sigma**2 - 1 / float(torch.linalg.matrix_norm(matrix, 2)) ** 2)
 
 
 @pytest.mark.parametrize(
-    ("sigma", "kernel"),
-    [(0.6, None), (0.05, None), (0.6, Loose), (0.05, Loose), (0.05, Wide)],
-    ids=["widened", "posterior", "half noise widened", "half noise posterior", "wide posterior"],
-)
-def test_a_sweep_leaves_its_target_as_it_is(kernel, sigma, monkeypatch):
+    ("sigma", "moves", "kernel"),
+    [
+        (0.6, 0, None), (0.6, 0, Loose), (0.6, 25, None), (0.6, 25, Lax),
+        (0.05, 0, None), (0.05, 0, Loose), (0.05, 0, Wide), (0.05, 25, None), (0.05, 25, Lax),
+    ],
+    ids=[
+        "widened", "widened, half noise", "widened walk", "widened walk, half the data",
+        "posterior", "half noise", "wide", "walk", "walk, half the data",
+    ],
+)  # fmt: skip
+def test_a_sweep_leaves_its_target_as_it_is(kernel, moves, sigma, monkeypatch):
     prior, problem = small_prior(), small_problem(items=1)
     level, u = torch.tensor(sigma, dtype=F64), given(problem, sigma)
     assert (u > 0) == (sigma == 0.6)
@@ -92,9 +105,11 @@ def test_a_sweep_leaves_its_target_as_it_is(kernel, sigma, monkeypatch):
     state = Clean(x, value, constant, zero, zero)
     if kernel is not None:
         monkeypatch.setattr(split_smc, "_Level", kernel)
-    sampler = SplitSMC(sweeps=6, last_sweeps=20, denoising_steps=60, last_steps=60, threshold=0.0)
+    steps = {"denoising_steps": 60, "last_steps": 60, "threshold": 0.0}
+    sampler = SplitSMC(moves=moves, last_moves=moves, **steps)
     levels = (level, level) if u > 0 else (level, 0 * level)
-    state, info = sampler.step(state, *levels, rows, prior, Rng(0, [0], DRAWS, step=1))
+    for step in range(1, 7):  # errors of a kernel add up
+        state, info = sampler.step(state, *levels, rows, prior, Rng(0, [0], DRAWS, step=step))
     assert torch.equal(state.log_w, zero)  # nothing was sharpened
     assert float(info["ess"][0]) == pytest.approx(DRAWS)
     assert not torch.equal(state.x, x)
@@ -137,7 +152,7 @@ def test_two_modes(sampler):
     y = torch.tensor([[0.3, 0.2]], dtype=F64).expand(12, -1)
     problem = Problem(y, Matrix(row), Gaussian(0.15))
     posterior = sample(
-        problem, prior, sampler(sweeps=2, denoising_steps=16, first_steps=60),
+        problem, prior, sampler(denoising_steps=16, first_steps=60),
         geometric(8, 0.15, 30.0), samples=300, seed=3, progress=False,
     )  # fmt: skip
     truth = prior.posterior(problem)
@@ -205,15 +220,36 @@ def test_split_levels():
     ladder = split_levels(problem, prior, 9, sigma_max=20.0)
     assert ladder.shape == (10,) and bool((ladder.diff() < 0).all())
     assert float(ladder[0]) == pytest.approx(20.0)
-    assert float(ladder[-2]) == pytest.approx(own)
-    widths = equal_information(problem, prior, 8, sigma_max=(400 - own**2) ** 0.5)
-    assert torch.allclose(ladder[:-1].square() - own**2, widths.square(), atol=1e-9)
+    assert float(ladder[-2]) == pytest.approx(own / 2**0.5)
+    widths = equal_information(problem, prior, 8, sigma_max=(800 - own**2) ** 0.5)
+    assert torch.allclose(2 * ladder[:-1].square() - own**2, widths.square(), atol=1e-9)
     for row in range(3):
         level = split_smc._Level.of(problem.rows(torch.tensor([row])), ladder[-2])
         assert float(level.widening) == 0
     vague = Problem(problem.y, problem.operator, Gaussian(1e4))
     ladder = split_levels(vague, prior, 5, sigma_max=20.0)
-    assert bool((ladder.diff() < 0).all()) and float(ladder[-2]) == pytest.approx(10.0)
+    assert bool((ladder.diff() < 0).all()) and float(ladder[-2]) == pytest.approx(10 / 2**0.5)
+
+
+def test_the_walk_is_given_the_gradient_of_the_density_of_z():
+    r"""By finite differences of log N(y; A z, W^-1 + (u - sigma^2) A A*), at three levels."""
+    problem = small_problem(items=1)
+    z = torch.randn(1, PIXELS, dtype=F64, generator=generator(3))
+    for sigma in (0.6, 0.1, 0.01):
+        level = split_smc._Level.of(problem, torch.tensor(sigma, dtype=F64))
+        noise = covariance_of(problem, float(level.widening) - sigma**2)
+
+        def log_density(z, noise=noise):
+            mean = z @ problem.operator.matrix[0].T
+            return torch.distributions.MultivariateNormal(mean, noise).log_prob(problem.y)
+
+        step = 1e-5 * torch.eye(PIXELS, dtype=F64)
+        numeric = (log_density(z + step) - log_density(z - step)) / 2e-5
+        assert torch.allclose(level.slope(z)[0], numeric, rtol=1e-6, atol=1e-6)
+        curvature = torch.linalg.eigvalsh(
+            problem.operator.matrix[0].T @ torch.linalg.solve(noise, problem.operator.matrix[0])
+        )
+        assert float(curvature.max()) <= (1 + 1e-9) / sigma**2
 
 
 def test_zero_operators_and_bad_numbers_are_refused():
@@ -225,7 +261,9 @@ def test_zero_operators_and_bad_numbers_are_refused():
     blind = Problem(problem.y, Matrix(torch.zeros(1, 4, PIXELS, dtype=F64)), Gaussian(1.0))
     with pytest.raises(ValueError, match="say nothing"):
         equal_information(blind, prior, 5)
-    with pytest.raises(ValueError, match="1 sweep"):
-        SplitSMC(sweeps=0)
-    with pytest.raises(ValueError, match="1 sweep"):
-        SplitSMC(last_sweeps=0)
+    for wrong in ({"denoising_steps": 0}, {"last_steps": 0}, {"moves": -1}, {"last_moves": -1}):
+        with pytest.raises(ValueError, match="1 step or more"):
+            SplitSMC(**wrong)
+    for wrong in ({"length": 0.0}, {"length": 1.5}, {"persistence": 1.0}, {"persistence": -0.1}):
+        with pytest.raises(ValueError, match="stable"):
+            SplitSMC(**wrong)
