@@ -128,8 +128,5 @@ def _noise_level(prior: LevyPrior, matrix: Tensor) -> float:
 
 
 def _gold(prior: LevyPrior, problem: Problem, generator: torch.Generator) -> Truth:
-    draws = Gibbs(prior, problem, _CHAINS).run(_BURN_IN, _DRAWS, _THIN, generator).flatten(1, 2)
-    mean = draws.mean(1)
-    centred = draws - mean[:, None]
-    covariance = centred.mT @ centred / (draws.shape[1] - 1)
-    return Truth(mean, covariance, draws)
+    run = Gibbs(prior, problem, _CHAINS).run(_BURN_IN, _DRAWS, _THIN, generator)
+    return Truth(run.mean, run.covariance, run.signals.flatten(1, 2))

@@ -67,7 +67,7 @@ def test_means_match_quadrature_with_fewer_data_than_samples(law):
     prior = LevyPrior(law, 3)
     y = torch.tensor([[0.5, 1.5], [-0.2, 0.1]], dtype=torch.float64)
     problem = Problem(y, Matrix(matrix[None]), Gaussian(0.4))
-    draws = Gibbs(prior, problem, chains=100).run(20, 60, 1, generator(0))
+    draws = Gibbs(prior, problem, chains=100).run(20, 60, 1, generator(0)).signals
     tolerance = 0.01 * draws.flatten(1, 2).std(
         1
     )  # of the cube: its end, and the kink of a density
@@ -83,11 +83,41 @@ def test_means_and_variances_match_the_exact_denoiser(law, sigma):
     prior = LevyPrior(law, 12)
     _, problem = measured(prior, torch.eye(12, dtype=torch.float64), sigma, 4, seed=3)
     mean, variance = posterior_moments(problem.y, sigma, lattice_for(law, 12, sigma))
-    draws = Gibbs(prior, problem, chains=40).run(30, 60, 1, generator(1))
+    draws = Gibbs(prior, problem, chains=40).run(30, 60, 1, generator(1)).signals
     # 48 numbers of Student's law with 39 degrees of freedom beyond 5.5: one false alarm in 8000.
     assert float(scores(draws, mean).abs().max()) < 5.5
     squares = (draws - mean[:, None, None]).square()
     assert float(scores(squares, variance).abs().max()) < 5.5
+
+
+@pytest.mark.parametrize("law", LAWS, ids=NAMES)
+def test_moments_given_the_variances_average_to_those_of_the_posterior(law):
+    """Mean and variance against the denoiser; both are those of the draws, with less noise."""
+    prior = LevyPrior(law, 12)
+    _, problem = measured(prior, torch.eye(12, dtype=torch.float64), 0.5, 4, seed=3)
+    mean, variance = posterior_moments(problem.y, 0.5, lattice_for(law, 12, 0.5))
+    found = Gibbs(prior, problem, chains=200).run(30, 100, 1, generator(1))
+    draws = found.signals.flatten(1, 2)
+    smallest = variance.amin(1)
+    of_draws = (draws.mean(1) - mean).square().mean() / variance.mean()
+    assert (found.mean - mean).square().mean() / variance.mean() <= of_draws
+    # Between seeds, variances scatter by up to 5 % for rare jumps and 1 % for the other laws.
+    ratio = found.covariance.diagonal(dim1=1, dim2=2) / variance
+    assert float((ratio - 1).abs().max()) < (0.25 if law.atom else 0.05)
+    assert float(torch.linalg.eigvalsh(found.covariance)[:, 0].min()) > 0.05 * smallest.min()
+
+
+def test_the_moments_of_a_gaussian_walk_are_exact():
+    """Given v, which is certain, nothing is left to chance: against dense algebra, to rounding."""
+    prior, matrix = LevyPrior(Gauss(0.25), 12), torch.randn(5, 12, generator=generator(4)).double()
+    _, problem = measured(prior, matrix, 0.3, 3, seed=2)
+    found = Gibbs(prior, problem, chains=2).run(0, 3, 1, generator(0))
+    time = torch.arange(1, 13, dtype=torch.float64)
+    walk = 0.25 * torch.minimum(time[:, None], time)
+    gain = walk @ matrix.T @ torch.linalg.inv(matrix @ walk @ matrix.T + 0.09 * torch.eye(5))
+    assert torch.allclose(found.mean, problem.y @ gain.T, atol=1e-9)
+    exact = walk - gain @ matrix @ walk
+    assert torch.allclose(found.covariance, exact.expand(3, -1, -1), atol=1e-9)
 
 
 def joint_p_value(law, break_it=lambda gibbs: gibbs):
@@ -166,7 +196,7 @@ def test_chains_from_wide_starts_agree_where_a_jump_is_free_to_move():
     x = torch.tensor([0.0, 0, 20, 20, 20, 20, 20, 20], dtype=torch.float64)
     matrix = torch.eye(8, dtype=torch.float64)[picked]
     problem = Problem((matrix @ x)[None], Matrix(matrix[None]), Gaussian(0.1))
-    draws = Gibbs(prior, problem, chains=16).run(50, 200, 1, generator(0))
+    draws = Gibbs(prior, problem, chains=16).run(50, 200, 1, generator(0)).signals
     assert float(split_r_hat(draws).max()) < 1.1
     place = draws.diff(dim=3)[..., 1:5].abs().argmax(3).flatten()
     share = place.bincount(minlength=4) / len(place)
@@ -190,8 +220,10 @@ def test_a_case_holds_together(operator, monkeypatch):
     truth, problem = case.truth, case.problem
     assert case.name == f"levy-laplace-{operator}"
     assert truth.draws.shape[0] == 2 and truth.draws.shape[2] == 64
-    torch.testing.assert_close(truth.mean, truth.draws.mean(1))
-    torch.testing.assert_close(truth.std.square(), truth.draws.var(1))
+    # 400 draws: five standard errors, of the mean and of the variance of Gaussians.
+    gap = (truth.draws.mean(1) - truth.mean) / truth.std
+    assert float(gap.abs().max()) < 5 / 400**0.5
+    assert float((truth.draws.var(1) / truth.std.square() - 1).abs().max()) < 5 * (2 / 400) ** 0.5
     assert float(split_r_hat(truth.draws.unflatten(1, (8, -1))).max()) < 1.2
     # The misfit of posterior draws, averaged over data of the model, is 1; 2 items of at least 23
     # numbers: a standard deviation of at most 0.21.
