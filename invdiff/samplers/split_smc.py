@@ -15,7 +15,6 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from invdiff.diffusion import number
 from invdiff.integrators import Integrator, sde_dpm_solver_2m
 from invdiff.ladder import karras
 from invdiff.langevin import underdamped
@@ -26,8 +25,8 @@ from invdiff.reverse import follow
 from invdiff.rng import Rng
 from invdiff.samplers.annealed import anneal
 from invdiff.samplers.base import Info, Kind, prior_noise
-from invdiff.singular import SingularSystem, singular_system
 from invdiff.smc import Resampling, Systematic, resample, weight_info
+from invdiff.split_target import SplitTarget
 
 __all__ = ["SplitSMC"]
 
@@ -114,7 +113,7 @@ class SplitSMC:
         ladder = _descent(sigma, prior.sigma_min, self.first_steps)
         x = follow(prior, noise, ladder, self.integrator, rng)
         constant = anneal(problem, x, 0.0, rng.particles).constant
-        level = _Level.of(problem, sigma)
+        level = SplitTarget.of(problem, sigma)
         value = level.log_likelihood(x, constant)
         return Clean(x, value, constant, value, torch.zeros_like(value))
 
@@ -127,7 +126,7 @@ class SplitSMC:
         prior: Prior,
         rng: Rng,
     ) -> tuple[Clean, Info]:
-        level = _Level.of(problem, sigma_next)
+        level = SplitTarget.of(problem, sigma_next)
         sharper = level.log_likelihood(state.x, state.constant)
         log_w = state.log_w + sharper - state.log_likelihood
         state = state._replace(log_likelihood=sharper, log_w=log_w)
@@ -141,7 +140,7 @@ class SplitSMC:
         return state._replace(x=x, log_likelihood=level.log_likelihood(x, state.constant)), info
 
     def _sweep(
-        self, x: Tensor, level: _Level, prior: Prior, ladder: Tensor, moves: int, rng: Rng
+        self, x: Tensor, level: SplitTarget, prior: Prior, ladder: Tensor, moves: int, rng: Rng
     ) -> Tensor:
         def force(z: Tensor) -> Tensor:
             return (prior(z, ladder[0]) - z).div_(level.sigma**2).add_(level.slope(z))
@@ -154,7 +153,7 @@ class SplitSMC:
         self, state: Clean, sigma: Tensor, problem: Problem, prior: Prior, rng: Rng
     ) -> Clean:
         """Sweeps the posterior at the lowest level; rows that are widened there stay."""
-        level = _Level.of(problem, sigma)
+        level = SplitTarget.of(problem, sigma)
         swept = (level.widening == 0).expand(len(state.x), 1)[:, 0]
         if not bool(swept.any()):
             return state
@@ -169,45 +168,6 @@ class SplitSMC:
                 for new, old in zip(fresh, state, strict=True)
             )
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """The target of a level, in the singular coordinates of the whitened data."""
-
-    system: SingularSystem
-    sigma: float
-    widening: Tensor  # u, (1 or b, 1)
-
-    @classmethod
-    def of(cls, problem: Problem, sigma: Tensor) -> _Level:
-        system, level = singular_system(problem), number(sigma)
-        largest = system.values.amax(1, keepdim=True)
-        # The comparison is exact where the level was made to have u = 0, up to rounding.
-        wide = 2 * (level * largest) ** 2 > 1 + 1e-6
-        return cls(system, level, torch.where(wide, 2 * level**2 - largest**-2, 0.0))
-
-    def log_likelihood(self, x: Tensor, constant: Tensor) -> Tensor:
-        """log N(y; A x, W^-1 + u A A*), (b,), float64; the constant makes it that of y."""
-        spread = (1 + self.widening * self.system.values**2).double()
-        squares = self.system.residual(x).double().square() / spread + spread.log()
-        return constant - 0.5 * squares.sum(1)
-
-    def slope(self, z: Tensor) -> Tensor:
-        """The gradient of the log-likelihood of z, (b, *shape)."""
-        return self.system.lift(self.system.values / self._rest() * self.system.residual(z))
-
-    def _rest(self) -> Tensor:
-        """What z leaves of the data's noise in every coordinate: a half at least."""
-        return 1 + (self.widening - self.sigma**2) * self.system.values**2
-
-    def draw(self, x: Tensor, noise: Tensor) -> Tensor:
-        """z given x and y, (b, *shape): Bayes' rule on every coordinate, N(x, sigma^2) beyond."""
-        values, std, rest = self.system.values, self.sigma, self._rest()
-        total = rest + (std * values) ** 2
-        shift = std**2 * values / total * self.system.residual(x)
-        shrink = std * ((rest / total).sqrt() - 1) * self.system.project(noise)
-        return x.add(noise, alpha=std) + self.system.lift(shift + shrink)
 
 
 _DEPTH = 30.0  # how far below its level a sweep goes on the way; the last sweeps go all the way

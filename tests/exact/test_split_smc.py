@@ -49,14 +49,14 @@ def distance(x: torch.Tensor, mean: torch.Tensor, cov: torch.Tensor) -> tuple[fl
     return float(len(x) * white.mean(1).square().sum()), float(len(x) * spread.square().sum() / 2)
 
 
-class Loose(split_smc._Level):
+class Loose(split_smc.SplitTarget):
     """z without half of its noise: the image stays too close to where it was."""
 
     def draw(self, x, noise):
         return super().draw(x, 0.5 * noise)
 
 
-class Wide(split_smc._Level):
+class Wide(split_smc.SplitTarget):
     """z with the whole level for its widening, as if the data had no noise to give."""
 
     def draw(self, x, noise):
@@ -64,7 +64,7 @@ class Wide(split_smc._Level):
         return super(Wide, Wide(self.system, self.sigma, whole)).draw(x, noise)
 
 
-class Lax(split_smc._Level):
+class Lax(split_smc.SplitTarget):
     """The walk feels half of the data."""
 
     def slope(self, z):
@@ -96,7 +96,7 @@ def test_a_sweep_leaves_its_target_as_it_is(kernel, moves, sigma, monkeypatch):
     x = truth.draw(DRAWS, generator(5))[0]
     rows = problem.rows(torch.zeros(DRAWS, dtype=torch.long))
     constant = anneal(rows, x, 0.0, DRAWS).constant
-    value = split_smc._Level.of(rows, level).log_likelihood(x, constant)
+    value = split_smc.SplitTarget.of(rows, level).log_likelihood(x, constant)
     log_density = torch.distributions.MultivariateNormal(
         x @ problem.operator.matrix[0].T, covariance_of(problem, u)
     ).log_prob(problem.y)
@@ -104,7 +104,7 @@ def test_a_sweep_leaves_its_target_as_it_is(kernel, moves, sigma, monkeypatch):
     zero = torch.zeros(DRAWS, dtype=F64)
     state = Clean(x, value, constant, zero, zero)
     if kernel is not None:
-        monkeypatch.setattr(split_smc, "_Level", kernel)
+        monkeypatch.setattr(split_smc, "SplitTarget", kernel)
     steps = {"denoising_steps": 60, "last_steps": 60, "threshold": 0.0}
     sampler = SplitSMC(moves=moves, last_moves=moves, **steps)
     levels = (level, level) if u > 0 else (level, 0 * level)
@@ -224,7 +224,7 @@ def test_split_levels():
     widths = equal_information(problem, prior, 8, sigma_max=(800 - own**2) ** 0.5)
     assert torch.allclose(2 * ladder[:-1].square() - own**2, widths.square(), atol=1e-9)
     for row in range(3):
-        level = split_smc._Level.of(problem.rows(torch.tensor([row])), ladder[-2])
+        level = split_smc.SplitTarget.of(problem.rows(torch.tensor([row])), ladder[-2])
         assert float(level.widening) == 0
     vague = Problem(problem.y, problem.operator, Gaussian(1e4))
     ladder = split_levels(vague, prior, 5, sigma_max=20.0)
@@ -236,7 +236,7 @@ def test_the_walk_is_given_the_gradient_of_the_density_of_z():
     problem = small_problem(items=1)
     z = torch.randn(1, PIXELS, dtype=F64, generator=generator(3))
     for sigma in (0.6, 0.1, 0.01):
-        level = split_smc._Level.of(problem, torch.tensor(sigma, dtype=F64))
+        level = split_smc.SplitTarget.of(problem, torch.tensor(sigma, dtype=F64))
         noise = covariance_of(problem, float(level.widening) - sigma**2)
 
         def log_density(z, noise=noise):
