@@ -283,6 +283,23 @@ def test_the_held_out_slab_of_the_head_is_in_no_pool():
     assert leaked.max() > 2500
 
 
+def test_compressed_slices_keep_their_units_and_lose_more_at_higher_rates():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64]
+    planes = np.where((x - 32) ** 2 + (y - 30) ** 2 < 400, 40, -1000) + rng.normal(
+        0, 20, (2, 64, 64)
+    )
+    planes = np.clip(planes, -1024, 3071).astype(np.int16)
+    found = training_data.compressed(planes, (4, 16))
+    assert found.shape == (4, 64, 64)
+    assert found.dtype == np.int16
+    errors = [np.abs(found[k] - planes[k // 2]).mean() for k in range(4)]
+    assert errors[0] < 8 < errors[1] < 30  # HU; the noise is 20
+    assert errors[2] < errors[3]
+    outer = np.clip(np.full((1, 64, 64), 9000), -1024, 3071).astype(np.int16)
+    assert np.abs(training_data.compressed(outer, (4,)) - outer).max() <= 1
+
+
 def test_ct_crops_are_reproducible_and_in_range():
     rng = np.random.default_rng(0)
     pools = [rng.integers(-1200, 4000, shape).astype(np.int16)
