@@ -94,8 +94,10 @@ def test_out_of_memory_takes_fewer_rows_with_the_same_result(tmp_path: Path) -> 
         load_arrays(tmp_path / name / f"{rich['cell']}.images.npz", "cell")[0]
         for name in ("poor", "rich")
     )
-    for name in first:  # HU: rounding of other batches, of the first level's 20,000
-        assert np.abs(first[name] - second[name]).max() < 1
+    for name in first:  # HU: rounding of other batches, 1e-6 of the first level's 20,000, grown
+        gap = np.abs(first[name] - second[name])
+        assert gap.max() < 3
+        assert gap.mean() < 0.003 * first[name].std()
 
 
 def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(
