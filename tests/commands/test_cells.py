@@ -97,7 +97,7 @@ def test_out_of_memory_takes_fewer_rows_with_the_same_result(tmp_path: Path) -> 
     for name in first:  # HU: rounding of other batches, 1e-6 of the first level's 20,000, grown
         gap = np.abs(first[name] - second[name])
         assert gap.max() < 3
-        assert gap.mean() < 0.003 * first[name].std()
+        assert gap.mean() < 1
 
 
 def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(
