@@ -9,7 +9,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -62,15 +62,26 @@ class Muon(torch.optim.Optimizer):
         ]
         super().__init__(groups, {"lr": rate, "weight_decay": weight_decay})
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of all weights that have a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of all weights that have a gradient; ``closure``, if any, is run before."""
+        value = None
+        if closure is not None:
+            with torch.enable_grad():
+                value = closure()
         for group in self.param_groups:
             update = self._orthogonal if group["matrices"] else self._adam
             for weight in group["params"]:
                 if weight.grad is not None:
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
                     weight.sub_(group["lr"] * update(weight.grad, self.state[weight]))
+        return value
 
     @staticmethod
     def _orthogonal(gradient: Tensor, state: dict[str, Tensor]) -> Tensor:

@@ -81,3 +81,17 @@ def test_its_state_is_saved_and_restored():
             resumed.step()
     for a, b in zip(weights, copies, strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_closure_is_run_with_gradients_before_the_update():
+    weight = nn.Parameter(torch.ones(3))
+    muon = Muon([], [weight], 0.1)
+
+    def closure() -> float:
+        value = weight.square().sum()
+        value.backward()
+        return value.item()
+
+    assert muon.step(closure) == 3
+    assert bool((weight < 1).all())
+    assert muon.step() is None

@@ -52,8 +52,8 @@ class SplitSMC:
     for x: of the noise of the data, at most half is given to z. A sweep draws z given x, exactly;
     walks z, with momentum, by the score of the noisy prior, :math:`(D(z) - z) / \sigma^2`, and of
     the data; and draws x given z, by the prior's reverse process from level sigma. All three
-    leave :math:`\pi_\sigma` as it is. Neither score of z is steeper than :math:`1 / \sigma^2`
-    times its distance, whatever the prior, so that one step size serves all.
+    leave :math:`\pi_\sigma` as it is, up to the length of their steps. Whatever the prior, the log
+    density of z is nowhere curved more than :math:`2 / \sigma^2`, so that one length serves all.
     From level to level the weight is a ratio of likelihoods, in closed form: neither the prior's
     density nor an approximation of :math:`p(x_0 \mid x)` enters.
     At :math:`\sigma = \|W^{1/2} A\|^{-1} / \sqrt 2` the posterior itself is swept, with a longer
