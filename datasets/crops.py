@@ -19,6 +19,7 @@ from torch.nn import functional as F
 Array = np.ndarray
 
 SCALES = (1.0, 0.71, 0.5, 0.35, 0.25)
+MAGNIFICATION = (1.0, 3.0)  # of photographs
 LUMA = np.array((0.2125, 0.7154, 0.0721), np.float32)  # as skimage.color.rgb2gray
 
 
@@ -65,6 +66,8 @@ class PhotoCrops:
         leaves: Files of dead-leaves pictures, drawn with probability `leaf_fraction`.
         grey_fraction: The share of crops turned grey (three equal channels).
         smallest: The smallest short side of a scaled photograph.
+        magnified: The share of crops that is turned by any angle and magnified. Photographs at
+            their own resolution hold few smooth areas as large as those of a fundus or a sky.
     """
 
     channels = 3
@@ -76,8 +79,10 @@ class PhotoCrops:
         grey_fraction: float = 0.35,
         leaf_fraction: float = 0.12,
         smallest: int = 128,
+        magnified: float = 0.3,
     ) -> None:
         self.grey_fraction = grey_fraction
+        self.magnified = magnified
         self.leaf_fraction = leaf_fraction if leaves else 0.0
         self.pools = [self._load(paths, smallest) for paths in (photos, leaves)]
         weights = np.array([levels[0].size ** 0.25 for levels in self.pools[0]])
@@ -107,9 +112,10 @@ class PhotoCrops:
             else:
                 levels = self.pools[0][int(rng.choice(len(self.pools[0]), p=self.weights))]
             image = levels[int(rng.integers(len(levels)))]
-            top = int(rng.integers(image.shape[0] - size + 1))
-            left = int(rng.integers(image.shape[1] - size + 1))
-            crop = image[top : top + size, left : left + size]
+            if self.magnified and rng.random() < self.magnified:
+                crop = magnify(image, rng, MAGNIFICATION, size).clip(0, 255)
+            else:
+                crop = cut(image, rng, size)
             if crop.std() > 1.5:
                 break
         values = symmetry(crop, rng).astype(np.float32) / 127.5 - 1
@@ -156,24 +162,37 @@ class CTCrops:
         image = pool[int(rng.integers(len(pool)))]
         height, width = image.shape
         if height >= size and rng.random() < 0.4:
-            top = int(rng.integers(height - size + 1))
-            left = int(rng.integers(width - size + 1))
-            return symmetry(image[top : top + size, left : left + size], rng)
-        least = size / (min(height, width) - 2)
-        zoom = float(np.exp(rng.uniform(np.log(max(0.75, least)), np.log(self.zoom))))
-        angle = float(rng.uniform(0, 2 * np.pi)) if least * 1.42 < zoom else 0.0
-        half = size / zoom / 2 * (abs(np.cos(angle)) + abs(np.sin(angle)))
-        centre_y = float(rng.uniform(half, height - half))
-        centre_x = float(rng.uniform(half, width - half))
-        return symmetry(resample(image, centre_y, centre_x, zoom, angle, size), rng)
+            return symmetry(cut(image, rng, size), rng)
+        return symmetry(magnify(image, rng, (0.75, self.zoom), size), rng)
+
+
+def cut(image: Array, rng: np.random.Generator, size: int) -> Array:
+    """A square of an image at its own resolution: (h, w, ...) -> (size, size, ...)."""
+    top = int(rng.integers(image.shape[0] - size + 1))
+    left = int(rng.integers(image.shape[1] - size + 1))
+    return image[top : top + size, left : left + size]
+
+
+def magnify(
+    image: Array, rng: np.random.Generator, zoom: tuple[float, float], size: int
+) -> Array:
+    """A square of an image, magnified by a random factor and, if it fits, turned by any angle."""
+    height, width = image.shape[:2]
+    least = size / (min(height, width) - 2)
+    factor = float(np.exp(rng.uniform(np.log(max(zoom[0], least)), np.log(zoom[1]))))
+    angle = float(rng.uniform(0, 2 * np.pi)) if least * 1.42 < factor else 0.0
+    half = size / factor / 2 * (abs(np.cos(angle)) + abs(np.sin(angle)))
+    centre_y = float(rng.uniform(half, height - half))
+    centre_x = float(rng.uniform(half, width - half))
+    return resample(image, centre_y, centre_x, factor, angle, size)
 
 
 def resample(image: Array, cy: float, cx: float, zoom: float, angle: float, size: int) -> Array:
-    """A rotated, magnified square of an image, bicubic: (h, w) -> (size, size)."""
+    """A rotated, magnified square of an image, bicubic: (h, w, ...) -> (size, size, ...)."""
     reach = int(np.ceil(size / zoom * 0.75)) + 3
     top, left = max(0, int(cy) - reach), max(0, int(cx) - reach)
     part = np.ascontiguousarray(image[top : int(cy) + reach, left : int(cx) + reach], np.float32)
-    height, width = part.shape
+    height, width = part.shape[:2]
     cos, sin = np.cos(angle) * size / zoom, np.sin(angle) * size / zoom
     theta = torch.tensor(
         [
@@ -183,14 +202,11 @@ def resample(image: Array, cy: float, cx: float, zoom: float, angle: float, size
         dtype=torch.float32,
     )
     grid = F.affine_grid(theta[None], [1, 1, size, size], align_corners=False)
+    planes = torch.from_numpy(part).reshape(height, width, -1).permute(2, 0, 1)
     out = F.grid_sample(
-        torch.from_numpy(part)[None, None],
-        grid,
-        mode="bicubic",
-        padding_mode="border",
-        align_corners=False,
+        planes[None], grid, mode="bicubic", padding_mode="border", align_corners=False
     )
-    return out[0, 0].numpy()
+    return out[0].permute(1, 2, 0).reshape(size, size, *image.shape[2:]).numpy()
 
 
 def ct_pools(volume: Array, held_out: tuple[int, int]) -> tuple[Array, Array]:

@@ -49,7 +49,7 @@ SAMPLERS: dict[str, tuple[Sampler, Callable[[Prior], Tensor]]] = {
     "DDS": (DDS(), lambda prior: karras(50, prior.sigma_min, prior.sigma_max)),
     "PiGDM": (
         PiGDM(),
-        lambda prior: geometric(30, prior.sigma_min, 0.15 * prior.sigma_max),
+        lambda prior: geometric(30, prior.sigma_min, 0.5 * prior.sigma_max),
     ),
 }
 PICTURED = "PiGDM"

@@ -21,6 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 from scorecard_figure import draw_field, draw_steps
@@ -32,7 +34,8 @@ from invdiff.certify.entries import Contender, Entry, entries, informed
 from invdiff.certify.levy import LAWS, OPERATORS
 from invdiff.certify.run import certify
 from invdiff.files import save_json
-from invdiff.samplers import TDS, ConjugateTDS, SplitSMC
+from invdiff.ladder import karras
+from invdiff.samplers import AFDPS, TDS, ConjugateTDS, MCGDiff, PnPDM, SplitSMC
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,24 @@ PARTS = (
     Part("field", "All samplers, 50 steps",
          ("anisotropic", *(f"gaussian-{kind}-64" for kind in _KINDS), "two-modes"),
          (50,), (24, 40), "batch", 7),
+    Part("draws", "Sixteen numbers, eight measured, 3000 samples", ("anisotropic-many",),
+         (200,), (4, 3000), "none", 3,
+         ("exact draws", "MMPS", "TDS", "ConjugateTDS", "AFDPS, 200", "MCGDiff, 64",
+          "PnPDM, to 0.02", "PiGDM", "DPS", "DDS", "DiffPIR", "DAPS")),
     Part("noise", "Other noise levels",
          tuple(f"gaussian-{kind}-64-{level}" for kind in ("inpainting", "ct")
                for level in ("quiet", "noisy")),
          (50,), (16, 40), "none", 3, _COMMON),
     Part("mixture", "25 modes, 20 seeds each", _MIXTURES, (50,), (20, 40), "batch", 8,
          (*_COMMON, "DAPS", "PnPDM", "MCGDiff", "AFDPS", "FKC", "FKSteering", "SVDD",
-          "SplitSMC")),
+          "SplitSMC", "SplitSMC, 512")),
     Part("one-of-8", "25 modes, one draw of each filter of 8 particles", _MIXTURES,
          (100,), (20, 200), "none", 5, ("exact draws", "TDS, one of 8")),
     Part("one-of-64", "25 modes, one draw of each filter of 64 particles", _MIXTURES,
          (60,), (20, 50), "none", 12, ("exact draws", "TDS, one of 64")),
+    Part("one-of-256", "25 modes, one draw of each filter of 256 particles", _MIXTURES,
+         (60,), (20, 50), "none", 40,
+         ("exact draws", "MCGDiff, one of 256", "AFDPS, one of 256")),
     Part("nonlinear", "Nonlinear operators", ("square", "phase-pixels", "phase-atoms"),
          (50,), (24, 40), "none", 2),
     Part("levy", "Random walks with sparse increments, 25 dB",
@@ -177,10 +187,21 @@ def tasks(parts: list[str]) -> Iterator[Task]:
                         yield part.name, problem, each.library, each.name, each.steps
 
 
+def _low(case: Case, steps: int) -> Tensor:
+    """Levels that end at a fifth of the noise: PnPDM is exact as its last one falls."""
+    return karras(steps, 0.02, float(case.ladder(steps)[0]))
+
+
 SPECIAL = (
+    Entry("AFDPS, 200", AFDPS(), particles=200),
+    Entry("MCGDiff, 64", MCGDiff(), particles=64),
+    Entry("PnPDM, to 0.02", PnPDM(), ladder=_low),
     Entry("TDS, one of 8", TDS(), particles=8, one_each=True),
     Entry("TDS, one of 64", TDS(), particles=64, one_each=True),
+    Entry("MCGDiff, one of 256", MCGDiff(), particles=256, one_each=True),
+    Entry("AFDPS, one of 256", AFDPS(), particles=256, one_each=True),
     Entry("ConjugateTDS, 32", ConjugateTDS(), particles=32, filters=4),
+    Entry("SplitSMC, 512", SplitSMC(), particles=512, filters=4, ladder=informed),
     Entry("SplitSMC, 64", SplitSMC(), particles=64, filters=2, ladder=informed),
 )
 

@@ -15,6 +15,14 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 Row = Mapping[str, Any]
 _FIGURES = tuple(column for column in COLUMNS if column[0] not in ("steps", "grade"))
 
+_DIVERGENCE = (
+    ("KL", "kl", "{:.3f}"),
+    ("floor", "kl_floor", "{:.3f}"),
+    ("least", "eigen_min", "{:.2f}"),
+    ("most", "eigen_max", "{:.2f}"),
+)
+_MANY = 1000  # samples, from which on a covariance says something
+
 
 def label(row: Row) -> str:
     """Whose sampler a row is of: a bare name is one of ours."""
@@ -39,9 +47,10 @@ def field_tables(title: str, rows: Sequence[Row]) -> str:
 
 
 def _figures(rows: Sequence[Row]) -> str:
-    heads = ["sampler", "grade", *(head for head, _, _ in _FIGURES)]
-    body = [[label(row), row["grade"], *cells(row, _FIGURES)] for row in rows if row["grade"]]
     count = max(row["samples"] for row in rows)
+    figures = _FIGURES + (_DIVERGENCE if count >= _MANY else ())
+    heads = ["sampler", "grade", *(head for head, _, _ in figures)]
+    body = [[label(row), row["grade"], *cells(row, figures)] for row in rows if row["grade"]]
     notes = [f"{rows[0]['items']} measurements, up to {count} samples of each."]
     notes += [f"{label(row)}: {row['reason']}." for row in rows if row["reason"]]
     return _table(heads, body) + "\n\n" + " ".join(notes)

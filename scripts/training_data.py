@@ -36,7 +36,7 @@ def load_crops(kind: str, data: Path, smallest: int) -> tuple[Crops, Tensor]:
             for name in ("training", "validation")
         }
         crops = PhotoCrops(split["training"], sorted((data / "leaves").glob("*.png")))
-        images = PhotoCrops(split["validation"], [], grey_fraction=0.0)
+        images = PhotoCrops(split["validation"], [], grey_fraction=0.0, magnified=0.0)
         return crops, images.draw(np.random.default_rng(1), 8, 128)
     if kind == "ct":
         held_out = json.loads((data / "attribution.json").read_text())["ct"]

@@ -96,7 +96,7 @@ def _pictures(folder: Path, smallest: int, seed: int) -> Gathered:
     kept = _held_out(list(owners.values()), seed, refused)
     split = [[path for path in owners if (owners[path] in kept) is out] for out in (False, True)]
     crops = PhotoCrops(split[0], [], smallest=smallest)
-    others = PhotoCrops(split[1], [], grey_fraction=0.0, smallest=SIDE)
+    others = PhotoCrops(split[1], [], grey_fraction=0.0, smallest=SIDE, magnified=0.0)
     count = min(SHOWN, 4 * len(split[1]))
     validation = others.draw(np.random.default_rng(seed), count, SIDE)
     names = set(owners.values())

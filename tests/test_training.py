@@ -324,6 +324,24 @@ def test_a_zoomed_crop_of_a_linear_image_is_linear():
     np.testing.assert_allclose(np.abs(np.diff(turned, axis=1)), 2.0, atol=0.02)
 
 
+def test_magnified_crops_of_a_ramp_have_a_random_slope_in_every_channel(tmp_path):
+    from PIL import Image
+
+    y, x = np.mgrid[0:140, 0:140]
+    ramp = np.stack([x, y, np.full_like(x, 90)], -1).astype(np.uint8)  # 1 level a pixel
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    source = PhotoCrops([tmp_path / "ramp.png"], [], grey_fraction=0.0, magnified=1.0)
+    crops = source.draw(np.random.default_rng(3), 40, 16) * 127.5
+    rows, columns = crops.diff(dim=2).mean((2, 3)), crops.diff(dim=3).mean((2, 3))
+    slope = (rows.square() + columns.square()).sqrt()  # (40, 3), 1 / magnification
+    assert slope[:, 2].abs().max() < 1e-3
+    # 8 bits round each pixel by up to half a level, and bicubic weights the errors.
+    assert torch.allclose(slope[:, 0], slope[:, 1], atol=0.05)
+    assert slope[:, :2].min() > 1 / 3 - 0.05
+    assert slope[:, :2].max() < 1 + 0.05
+    assert slope[:, 0].std() > 0.1
+
+
 def test_photo_crops_are_on_the_range_and_a_third_is_grey(tmp_path):
     from PIL import Image
 

@@ -71,7 +71,11 @@ def one(build: Callable[[int], Case]) -> Callable[[int], Sequence[Case]]:
 def _gaussian() -> list[Benchmark]:
     draws, quick = 640, ("inpainting", "ct", "mri")
     first = one(partial(anisotropic, "anisotropic", draws=draws))
-    result = [Benchmark("anisotropic", first, 64, 80, quick=QUICK)]
+    many = one(partial(anisotropic, "anisotropic-many", draws=6400))  # for its covariance
+    result = [
+        Benchmark("anisotropic", first, 64, 80, quick=QUICK),
+        Benchmark("anisotropic-many", many, 4, 3000),
+    ]
     for side, items in ((8, 48), (16, 24), (32, 4)):
         for operator in OPERATORS:
             for level, sigma in (("", 0.05), ("-quiet", 0.02), ("-noisy", 0.2)):
