@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _DIVERGENCE = (
     ("least", "eigen_min", "{:.2f}"),
     ("most", "eigen_max", "{:.2f}"),
 )
+_SINGLE = ", one of "  # in the names of those that give one sample of every filter
 _MANY = 1000  # samples, from which on a covariance says something
 
 
@@ -51,9 +53,26 @@ def _figures(rows: Sequence[Row]) -> str:
     figures = _FIGURES + (_DIVERGENCE if count >= _MANY else ())
     heads = ["sampler", "grade", *(head for head, _, _ in figures)]
     body = [[label(row), row["grade"], *cells(row, figures)] for row in rows if row["grade"]]
+    if any(_SINGLE in row["sampler"] for row in rows):
+        heads.append("SW2 / floor")
+        for line, row in zip(body, [row for row in rows if row["grade"]], strict=True):
+            line.append(_over_floor(row))
     notes = [f"{rows[0]['items']} measurements, up to {count} samples of each."]
     notes += [f"{label(row)}: {row['reason']}." for row in rows if row["reason"]]
     return _table(heads, body) + "\n\n" + " ".join(notes)
+
+
+def _over_floor(row: Row) -> str:
+    """How many times its floor a distance is, with its standard error.
+
+    The errors are added as if independent; those of one problem rise and fall together, so that
+    the true error is smaller.
+    """
+    value, floor = row["sliced_wasserstein"], row["sliced_wasserstein_floor"]
+    if value is None:
+        return "-"
+    errors = row["sliced_wasserstein_se"] / value, row["sliced_wasserstein_floor_se"] / floor
+    return f"{value / floor:.2f} ± {value / floor * math.hypot(*errors):.2f}"
 
 
 def steps_tables(title: str, rows: Sequence[Row]) -> str:
