@@ -84,7 +84,7 @@ PARTS = (
     Part("one-of-8", "25 modes, one draw of each filter of 8 particles", _MIXTURES,
          (100,), (20, 200), "none", 5, ("exact draws", "TDS, one of 8")),
     Part("one-of-64", "25 modes, one draw of each filter of 64 particles", _MIXTURES,
-         (60,), (20, 25), "none", 12, ("exact draws", "TDS, one of 64")),
+         (100,), (20, 50), "none", 12, ("exact draws", "TDS, one of 64")),
     Part("one-of-256", "25 modes, one draw of each filter of 256 particles", _MIXTURES,
          (60,), (20, 25), "none", 40,
          ("exact draws", "MCGDiff, one of 256", "AFDPS, one of 256")),
