@@ -160,7 +160,7 @@ class CTCrops:
 
     def _one(self, rng: np.random.Generator, pool: Sequence[Array] | Array, size: int) -> Array:
         image = pool[int(rng.integers(len(pool)))]
-        height, width = image.shape
+        height = image.shape[0]
         if height >= size and rng.random() < 0.4:
             return symmetry(cut(image, rng, size), rng)
         return symmetry(magnify(image, rng, (0.75, self.zoom), size), rng)

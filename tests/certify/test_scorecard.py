@@ -60,3 +60,27 @@ def test_pages_keep_what_is_around_the_markers(tmp_path: Path) -> None:
     page.write_text("no markers", "utf-8")
     with pytest.raises(ValueError, match="add them"):
         tables.write_between(page, "new")
+
+
+def test_single_draws_are_compared_with_their_floor_and_many_samples_with_the_covariance() -> None:
+    """Relative errors 3 and 4 % make 5 % of the ratio 2; rows without figures have dashes."""
+    empty = dict.fromkeys(key for _, key, _ in (*tables.COLUMNS, *tables._DIVERGENCE))
+    row = empty | {
+        "library": "invdiff", "sampler": "TDS, one of 8", "problem": "p", "grade": "A",
+        "items": 3, "samples": 1000, "reason": None, "kl": 0.1234, "kl_floor": 0.01,
+        "eigen_min": 0.9, "eigen_max": 1.1, "sliced_wasserstein": 2.0,
+        "sliced_wasserstein_se": 0.06, "sliced_wasserstein_floor": 1.0,
+        "sliced_wasserstein_floor_se": 0.04,
+    }  # fmt: skip
+    failed = row | {"sampler": "other", "grade": "F", "sliced_wasserstein": None}
+    text = tables.field_tables("title", [row, failed])
+    figures = [line for line in text.splitlines() if line.count("|") > 10]
+    first, second = (
+        next(line for line in figures if line.startswith(f"| {name} |"))
+        for name in ("TDS, one of 8", "other")
+    )
+    assert first.endswith("| 0.123 | 0.010 | 0.90 | 1.10 | 2.00 ± 0.10 |")
+    assert second.endswith("| - |")
+    few = tables.field_tables("title", [row | {"samples": 999, "sampler": "TDS"}])
+    assert "KL" not in few
+    assert "SW2 / floor" not in few
