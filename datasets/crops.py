@@ -173,9 +173,7 @@ def cut(image: Array, rng: np.random.Generator, size: int) -> Array:
     return image[top : top + size, left : left + size]
 
 
-def magnify(
-    image: Array, rng: np.random.Generator, zoom: tuple[float, float], size: int
-) -> Array:
+def magnify(image: Array, rng: np.random.Generator, zoom: tuple[float, float], size: int) -> Array:
     """A square of an image, magnified by a random factor and, if it fits, turned by any angle."""
     height, width = image.shape[:2]
     least = size / (min(height, width) - 2)
