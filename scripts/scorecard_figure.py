@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ MARKS = "osDv^<>phXPd*8"
 def draw_field(folder: Path, rows: Sequence[Row]) -> Path | None:
     """Error of the mean against variance ratio, a panel per problem; None without rows."""
     rows = [row for row in rows if row["part"] in ("field", "mixture") and _scored(row)]
-    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    counts = Counter(row["problem"] for row in rows)
+    problems = [problem for problem, count in counts.items() if count > 2]  # fewer compare nothing
     if not rows:
         return None
     figure, axes = _panels(len(problems) + 1)
