@@ -80,7 +80,7 @@ PARTS = (
          (50,), (16, 40), "none", 3, _COMMON),
     Part("mixture", "25 modes, 20 seeds each", _MIXTURES, (50,), (20, 40), "batch", 8,
          (*_COMMON, "DAPS", "PnPDM", "MCGDiff", "AFDPS", "FKC", "FKSteering", "SVDD",
-          "SplitSMC", "SplitSMC, 512")),
+          "SplitSMC", "SplitSMC, 480")),
     Part("one-of-8", "25 modes, one draw of each filter of 8 particles", _MIXTURES,
          (100,), (20, 200), "none", 5, ("exact draws", "TDS, one of 8")),
     Part("one-of-64", "25 modes, one draw of each filter of 64 particles", _MIXTURES,
@@ -201,7 +201,7 @@ SPECIAL = (
     Entry("MCGDiff, one of 256", MCGDiff(), particles=256, one_each=True),
     Entry("AFDPS, one of 256", AFDPS(), particles=256, one_each=True),
     Entry("ConjugateTDS, 32", ConjugateTDS(), particles=32, filters=4),
-    Entry("SplitSMC, 512", SplitSMC(), particles=512, filters=4, ladder=informed),
+    Entry("SplitSMC, 480", SplitSMC(), particles=480, filters=2, ladder=informed),
     Entry("SplitSMC, 64", SplitSMC(), particles=64, filters=2, ladder=informed),
 )
 
